@@ -1,0 +1,40 @@
+"""seqjax: recurrent sequence models in JAX. ``import seqjax as sj``."""
+
+import importlib
+
+from seqjax.cells import GRU as GRU
+from seqjax.cells import LSTM as LSTM
+from seqjax.cells import ChoGRU as ChoGRU
+from seqjax.cells import Elman as Elman
+from seqjax.cells import ElmanCarry as ElmanCarry
+from seqjax.cells import GRUCarry as GRUCarry
+from seqjax.cells import LSTMCarry as LSTMCarry
+from seqjax.cells import MinGRU as MinGRU
+from seqjax.combine import Bidirectional as Bidirectional
+from seqjax.combine import BidirectionalCarry as BidirectionalCarry
+from seqjax.combine import BidirectionalFinal as BidirectionalFinal
+from seqjax.combine import Dropout as Dropout
+from seqjax.combine import Residual as Residual
+from seqjax.combine import Reverse as Reverse
+from seqjax.combine import Stack as Stack
+from seqjax.masks import length_mask as length_mask
+from seqjax.recurrence import Cell as Cell
+from seqjax.recurrence import GatedCell as GatedCell
+from seqjax.recurrence import LinearCarry as LinearCarry
+from seqjax.recurrence import LinearCell as LinearCell
+from seqjax.recurrence import Recurrence as Recurrence
+
+__version__ = "0.1.0"
+
+_MODULES = ("data", "decode", "linen", "nnx", "testing", "train")
+
+
+def __getattr__(name):
+    """Imports the parts that need more than JAX when they are first used."""
+    if name in _MODULES:
+        return importlib.import_module(f"seqjax.{name}")
+    raise AttributeError(f"module 'seqjax' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_MODULES])

@@ -1,0 +1,78 @@
+"""The vanilla recurrent network (Elman 1990)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from seqjax import checks
+from seqjax.cells import parts
+from seqjax.recurrence import GatedCell
+
+
+class ElmanCarry(NamedTuple):
+    """State of an Elman network."""
+
+    h: jax.Array  # [B, H]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Elman(parts.Dense, GatedCell):
+    r"""Vanilla recurrent network.
+
+    .. math::
+        h' = \phi(x W + b + h R), \qquad y = h'
+
+    with :math:`\phi` = tanh, ReLU or the identity.
+
+    Args:
+      features: H, the width of the hidden state.
+      activation: "tanh", "relu", "identity" or "sigmoid", or a function of an array (named functions keep ``repr`` and
+        pickling exact).
+      use_bias, recurrent_bias, kernel_init, recurrent_init, param_dtype, state_dtype, engine: as for every dense cell;
+        ``recurrent_init="identity"`` with ReLU is the IRNN of Le et al. (2015).
+
+    Shapes:
+      xs [T, B, F], carry h [B, H], ys [T, B, H]; params kernel [F, H], recurrent_kernel [H, H], bias [H] and, where asked
+      for, recurrent_bias [H].
+
+    Raises:
+      ValueError: a setting is not one of those named above.
+
+    PyTorch's ``nn.RNN`` has two biases: ``recurrent_bias=True``. Keras and Flax have one. Elman (1990) has the logistic
+    function for :math:`\phi`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> cell = sj.Elman(8, activation="relu")
+      >>> xs = jnp.zeros((5, 2, 3))
+      >>> params = cell.init(jax.random.key(0), xs)
+      >>> carry, ys = cell.apply(params, cell.initial_carry(params, (2,)), xs)
+      >>> ys.shape
+      (5, 2, 8)
+
+    References:
+      Elman, `Finding Structure in Time <https://doi.org/10.1207/s15516709cog1402_1>`_, 1990.
+      Le, Jaitly, Hinton, `A Simple Way to Initialize Recurrent Networks of Rectified Linear Units
+      <https://arxiv.org/abs/1504.00941>`_, 2015.
+    """
+
+    activation: str | Callable = dataclasses.field(default="tanh", kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not callable(self.activation):
+            checks.one_of(self, "activation", parts.ACTIVATIONS)
+
+    def init(self, key, xs):
+        return self._dense(key, xs, gates=1)
+
+    def initial_carry(self, params, batch_shape):
+        del params
+        return ElmanCarry(h=self._zero_state(batch_shape))
+
+    def gate(self, params, carry, u, r):
+        del params, carry
+        h = parts.activation(self.activation)(u + r)
+        return ElmanCarry(h), h

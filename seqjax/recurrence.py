@@ -1,0 +1,232 @@
+"""The four contracts: what a recurrence is, and what a cell must say to be one.
+
+Axes, here and everywhere: T time, B batch (zero or more axes), F input features, H hidden features, K gates.
+Plural names have a time axis (``xs``, ``us``, ``ys``), singular ones are one step.
+
+A recurrence is a frozen dataclass. Its fields are the hyper-parameters, its methods are pure functions; parameters and
+state live outside. Equal settings make equal, hashable, picklable values whose ``repr`` is the configuration.
+
+Write a :class:`Cell` with ``step``, and everything else follows: masks, resets, stacking, both directions, streaming.
+:class:`GatedCell` and :class:`LinearCell` say more about the step and are run faster for it.
+"""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+
+from seqjax import checks, engines, masks
+from seqjax.precision import cast, cast_like, state_dtype
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Recurrence(abc.ABC):
+    """Maps whole sequences. What models are composed of.
+
+    One law rules: ``apply`` on a chunk continues from the carry of the chunk before. T = 1 is decoding, T = all is
+    training, anything between is truncated backpropagation through time.
+    """
+
+    causal: ClassVar[bool] = True  # output t depends on inputs up to t only, so that chunks can follow one another
+
+    def __repr__(self):
+        """The configuration: what differs from the defaults. ``eval`` of it gives an equal value."""
+        fields = [(f, getattr(self, f.name)) for f in dataclasses.fields(self)]
+        shown = [f"{f.name}={value!r}" for f, value in fields if value != f.default]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether ``apply`` makes use of a key."""
+        return False
+
+    @abc.abstractmethod
+    def init(self, key, xs):
+        """Makes parameters.
+
+        Args:
+          key: a JAX random key.
+          xs: an array or ``jax.ShapeDtypeStruct`` ``[T, B, F]``; only its shape is read.
+
+        Returns:
+          A nested dict of arrays in ``param_dtype``.
+        """
+
+    @abc.abstractmethod
+    def initial_carry(self, params, batch_shape):
+        """The state before the first step, for a batch of shape ``batch_shape``: a NamedTuple, or ``()``."""
+
+    @abc.abstractmethod
+    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
+        """Runs along the time axis.
+
+        Args:
+          params: from :meth:`init`.
+          carry: from :meth:`initial_carry`, or from ``apply`` on the chunk before.
+          xs: ``[T, B, F]``, floating point. Zero or more batch axes. Products are computed in this dtype.
+          mask: bool ``[T, B]``, True = valid. At an invalid step the state is held, the output is zero and every
+            gradient is exactly zero, whatever the padding holds, NaN included.
+          resets: bool ``[T, B]``, True = the state starts anew before this step, be the step valid or not.
+          key: a random key for recurrences that are :attr:`stochastic`; None means evaluation.
+
+        Returns:
+          ``(carry, ys)``: the state after the last valid step, and the outputs ``[T, B, H]`` in the dtype of ``xs``.
+
+        Raises:
+          TypeError: a dtype is wrong.
+          ValueError: a shape is wrong, or ``params`` or ``carry`` belong to another recurrence.
+        """
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Cell(Recurrence):
+    """One step; what researchers write.
+
+    A cell gives ``init``, ``initial_carry``, ``project`` and ``step``. All arithmetic of ``step`` is in the dtype of the
+    carry, at least float32; ``project`` computes in the dtype of the inputs.
+
+    Args:
+      engine: how it runs: "auto", or one of the contract's engines ("scan" for any cell).
+    """
+
+    engines: ClassVar[tuple[str, ...]] = ("scan",)
+
+    engine: str = dataclasses.field(default="auto", kw_only=True)
+
+    def __post_init__(self):
+        checks.one_of(self, "engine", ("auto", *self.engines))
+
+    def project(self, params, xs) -> Any:
+        """All that does not depend on the carry, for all steps at once.
+
+        Args:
+          params: the parameters, in the dtype of xs.
+          xs: ``[N, F]``, time and batch as one axis; write it for ``[..., F]``.
+
+        Returns:
+          us: an array ``[N, ...]`` or a tree of them.
+        """
+        del params
+        return xs
+
+    @abc.abstractmethod
+    def step(self, params, carry, u):
+        """One step: ``(carry, u) -> (carry, y)``, with u ``[B, ...]`` and y ``[B, H]``."""
+
+    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
+        del key  # no randomness enters a cell
+        checks.apply(self, params, carry, xs, mask, resets)
+        fresh = None if resets is None else self.initial_carry(params, xs.shape[1:-1])
+        us = self._project_all(cast(params, xs.dtype), masks.zero_unless(mask, xs))
+        run = getattr(self, f"_run_{self._chosen_engine() if len(xs) else 'scan'}")
+        carry, ys = run(params, carry, us, xs, {"mask": mask, "resets": resets, "fresh": fresh})
+        return carry, cast(ys, xs.dtype)
+
+    def _chosen_engine(self):
+        """The engine by name, "auto" resolved: the last one of the contract."""
+        return self.engines[-1] if self.engine == "auto" else self.engine
+
+    def _project_all(self, params, xs):
+        """Projects with time and batch as one axis: a two-dimensional product and gradient run faster than batched ones."""
+        us = self.project(params, xs.reshape((-1, xs.shape[-1])))
+        return jax.tree.map(lambda u: u.reshape(xs.shape[:-1] + u.shape[1:]), us)
+
+    def _run_scan(self, params, carry, us, xs, options):
+        state = state_dtype(carry, xs.dtype)
+        params = cast(params, state)
+
+        def step(carry, u):
+            new, y = self.step(params, carry, cast(u, state))
+            return cast_like(new, carry), y
+
+        return engines.scan(step, carry, us, **options)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class GatedCell(Cell):
+    """One matrix product per step: ``step = gate(params, carry, u, recur(params, carry))``.
+
+    ``recur`` computes in the dtype of the inputs, ``gate`` in the dtype of the carry.
+
+    Args:
+      engine: "auto", "hoisted" (its gradients are faster, no forward-mode derivative) or "scan".
+    """
+
+    engines: ClassVar[tuple[str, ...]] = ("scan", "hoisted")
+
+    @abc.abstractmethod
+    def recur(self, params, carry):
+        """The only sequential product: ``r``, linear in its parameters, for any number of leading axes."""
+
+    @abc.abstractmethod
+    def gate(self, params, carry, u, r):
+        """``(carry, y)`` from what the input and the carry contribute; elementwise over units, or row-wise norms."""
+
+    def step(self, params, carry, u):
+        return self.gate(params, carry, u, self.recur(params, carry))
+
+    def _split_precision(self, params, carry, dtype):
+        """``recur`` in the dtype of the inputs and ``gate`` in that of the carry, as functions of the two casts of params."""
+        state = state_dtype(carry, dtype)
+
+        def recur(casts, carry):
+            return cast(self.recur(casts[0], cast(carry, dtype)), state)
+
+        def gate(casts, carry, u, r):
+            new, y = self.gate(casts[1], carry, cast(u, state), r)
+            return cast_like(new, carry), y
+
+        return recur, gate, (cast(params, dtype), cast(params, state))
+
+    def _run_scan(self, params, carry, us, xs, options):
+        recur, gate, casts = self._split_precision(params, carry, xs.dtype)
+        return engines.scan(lambda c, u: gate(casts, c, u, recur(casts, c)), carry, us, **options)
+
+    def _run_hoisted(self, params, carry, us, xs, options):
+        recur, gate, casts = self._split_precision(params, carry, xs.dtype)
+        return engines.hoisted(recur, gate, casts, carry, us, batch_axes=xs.ndim - 2, **options)
+
+
+class LinearCarry(NamedTuple):
+    """State of a linear recurrence."""
+
+    h: jax.Array  # [B, H]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LinearCell(Cell):
+    """``h = decay * h + drive``, elementwise: decay and drive depend on the input alone.
+
+    Args:
+      engine: "auto" (the scan on a CPU, the associative scan elsewhere), "scan" or "associative".
+    """
+
+    engines: ClassVar[tuple[str, ...]] = ("scan", "associative")
+
+    def _chosen_engine(self):
+        on_cpu = jax.default_backend() == "cpu"  # one pass over memory beats log2 T passes where nothing is parallel
+        return ("scan" if on_cpu else "associative") if self.engine == "auto" else self.engine
+
+    @abc.abstractmethod
+    def coefficients(self, params, u):
+        """``(decay, drive)`` of one step, for any number of leading axes."""
+
+    def readout(self, params, h, u):
+        """The output y ``[B, H]`` from the new state; the state itself unless a cell says otherwise."""
+        del params, u
+        return h
+
+    def step(self, params, carry, u):
+        decay, drive = self.coefficients(params, u)
+        h = decay * carry.h + drive
+        return LinearCarry(h), self.readout(params, h, u)
+
+    def _run_associative(self, params, carry, us, xs, options):
+        state = state_dtype(carry, xs.dtype)
+        params, us = cast(params, state), cast(us, state)
+        if options["fresh"] is not None:
+            options = options | {"fresh": options["fresh"].h}
+        hs = engines.associative(*self.coefficients(params, us), carry.h, **options)
+        ys = masks.zero_unless(options["mask"], self.readout(params, hs, us))
+        return cast_like(LinearCarry(hs[-1]), carry), ys
