@@ -107,7 +107,7 @@ def _shapes_of_params(recurrence, shape):
 
 
 def _same_names(recurrence, name, expected, given, advice):
-    if jax.tree.structure(expected) != jax.tree.structure(given):
+    if jax.tree_util.tree_structure(expected) != jax.tree_util.tree_structure(given):
         raise ValueError(f"{recurrence}: {name} must be {_names(expected)}, got {_names(given)}; {advice}.")
 
 

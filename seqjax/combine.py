@@ -4,7 +4,7 @@ They work layer by layer on whole sequences, so that every projection stays one 
 """
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -132,14 +132,16 @@ class Bidirectional(Recurrence):
       Schuster, Paliwal, `Bidirectional Recurrent Neural Networks <https://doi.org/10.1109/78.650093>`_, 1997.
     """
 
-    causal: ClassVar[bool] = False
-
     forward: Recurrence
     backward: Recurrence
 
     def __post_init__(self):
         _own(self, self.forward)
         _own(self, self.backward)
+
+    @property
+    def causal(self):
+        return False
 
     @property
     def stochastic(self):
@@ -204,10 +206,12 @@ class Reverse(_Wrapper):
       recurrence: what reads. Its parameters and carry are those of the whole.
     """
 
-    causal: ClassVar[bool] = False
+    @property
+    def causal(self):
+        return False
 
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
-        checks.apply(self, params, carry, xs, mask, resets)
+        checks.sequence(self, xs)
         mask = None if mask is None else jnp.flip(mask, 0)
         resets = masks.reverse_resets(resets)
         carry, ys = self.recurrence.apply(params, carry, jnp.flip(xs, 0), mask=mask, resets=resets, key=key)
@@ -226,7 +230,7 @@ class Residual(_Wrapper):
     """
 
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
-        checks.apply(self, params, carry, xs, mask, resets)
+        checks.sequence(self, xs)
         carry, ys = self.recurrence.apply(params, carry, xs, mask=mask, resets=resets, key=key)
         if ys.shape != xs.shape:
             raise ValueError(
@@ -268,7 +272,7 @@ class Dropout(_Wrapper):
         return self.rate > 0 or self.recurrence.stochastic
 
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
-        checks.apply(self, params, carry, xs, mask, resets)
+        checks.sequence(self, xs)
         if key is not None:
             key, own = jax.random.split(key)
             shape = xs.shape[1:] if self.locked else xs.shape
@@ -285,5 +289,4 @@ def _own(owner, part):
 def _outputs(layer, params, xs):
     """Shape and dtype of what a layer makes of inputs, without computing it."""
     xs = jax.ShapeDtypeStruct((1, *xs.shape[1:]), jnp.float32)
-    ys = jax.eval_shape(lambda p, x: layer.apply(p, layer.initial_carry(p, x.shape[1:-1]), x)[1], params, xs)
-    return ys
+    return jax.eval_shape(lambda p, x: layer.apply(p, layer.initial_carry(p, x.shape[1:-1]), x)[1], params, xs)

@@ -28,13 +28,16 @@ class Recurrence(abc.ABC):
     training, anything between is truncated backpropagation through time.
     """
 
-    causal: ClassVar[bool] = True  # output t depends on inputs up to t only, so that chunks can follow one another
-
     def __repr__(self):
         """The configuration: what differs from the defaults. ``eval`` of it gives an equal value."""
         fields = [(f, getattr(self, f.name)) for f in dataclasses.fields(self)]
         shown = [f"{f.name}={value!r}" for f, value in fields if value != f.default]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    @property
+    def causal(self) -> bool:
+        """Whether output t depends on inputs up to t only, so that chunks can follow one another."""
+        return True
 
     @property
     def stochastic(self) -> bool:
@@ -167,7 +170,7 @@ class GatedCell(Cell):
         return self.gate(params, carry, u, self.recur(params, carry))
 
     def _split_precision(self, params, carry, dtype):
-        """``recur`` in the dtype of the inputs and ``gate`` in that of the carry, as functions of the two casts of params."""
+        """``recur`` in the dtype of the inputs, ``gate`` in that of the carry, and params cast to both."""
         state = state_dtype(carry, dtype)
 
         def recur(casts, carry):
@@ -227,6 +230,7 @@ class LinearCell(Cell):
         params, us = cast(params, state), cast(us, state)
         if options["fresh"] is not None:
             options = options | {"fresh": options["fresh"].h}
-        hs = engines.associative(*self.coefficients(params, us), carry.h, **options)
+        decay, drive = self.coefficients(params, us)
+        hs = engines.associative(decay, drive, carry.h, **options)
         ys = masks.zero_unless(options["mask"], self.readout(params, hs, us))
         return cast_like(LinearCarry(hs[-1]), carry), ys

@@ -1,4 +1,4 @@
-"""What the cell families share: settings of a dense cell, its parameters gate by gate, activations and initializers by name."""
+"""What the cell families share: settings, parameters gate by gate, activations and initializers by name."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ INITIALIZERS = {
     "glorot_uniform": jax.nn.initializers.glorot_uniform(),
     "lecun_normal": jax.nn.initializers.lecun_normal(),
     "orthogonal": jax.nn.initializers.orthogonal(),
-    "identity": lambda key, shape, dtype: jnp.eye(*shape, dtype=dtype),
+    "identity": lambda key, shape, dtype: jnp.eye(shape[0], shape[1], dtype=dtype),
     "zeros": jax.nn.initializers.zeros,
 }
 
@@ -49,7 +49,7 @@ class Projecting:
         object.__setattr__(self, "param_dtype", jnp.dtype(self.param_dtype).name)
         if self.state_dtype is not None:
             object.__setattr__(self, "state_dtype", jnp.dtype(self.state_dtype).name)
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[misc]  # that of the contract it is mixed into
 
     def project(self, params, xs):
         """x W + b."""

@@ -6,6 +6,8 @@ flattened product over all steps. The forward loop keeps what the derivative of 
 loop computes no activation again.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -14,7 +16,8 @@ from seqjax import masks
 from seqjax.engines.scan import scan
 
 _COSTLY = frozenset(
-    ["cbrt", "cos", "cumsum", "digamma", "div", "erf", "erf_inv", "exp", "exp2", "expm1", "integer_pow", "lgamma", "log", "log1p", "logistic", "pow", "reduce_max", "reduce_sum", "rsqrt", "sin", "sqrt", "tan", "tanh"]
+    ("cbrt", "cos", "cumsum", "digamma", "div", "erf", "erf_inv", "exp", "exp2", "expm1", "integer_pow", "lgamma", "log")
+    + ("log1p", "logistic", "pow", "reduce_max", "reduce_sum", "rsqrt", "sin", "sqrt", "tan", "tanh")
 )
 
 
@@ -43,7 +46,7 @@ class _Hoisted:
     def __init__(self, recur, gate, batch_axes):
         self.recur, self.gate, self.batch_axes = recur, gate, batch_axes
         self.read = []  # which leaves of params the gate reads; the others have no gradient inside the loop
-        self.structure = None  # how the residuals of one step make its pullback
+        self.structure: Any = None  # how the residuals of one step make its pullback
         self.run = jax.custom_vjp(self.primal)
         self.run.defvjp(self.forward, self.backward)
 
@@ -54,7 +57,7 @@ class _Hoisted:
         return scan(step, carry, us, mask=mask, resets=resets, fresh=fresh)
 
     def forward(self, params, carry, us, fresh, mask, resets):
-        leaves, structure = jax.tree.flatten(params)
+        leaves, structure = jax.tree_util.tree_flatten(params)
 
         def gate(small, start, u, r):
             full = list(leaves)
@@ -79,7 +82,7 @@ class _Hoisted:
     def backward(self, saved, cotangents):
         params, starts, residuals, mask, resets = saved
         dcarry, dys = cotangents
-        leaves, structure = jax.tree.flatten(params)
+        leaves, structure = jax.tree_util.tree_flatten(params)
 
         def body(sums, inputs):
             dcarry, dfresh, dsmall = sums
@@ -112,7 +115,7 @@ class _Hoisted:
         """The gradient of ``params`` through all recurrent products at once, with time and batch as one axis."""
 
         def flatten(tree):
-            return jax.tree.map(lambda x: x.reshape((-1,) + x.shape[1 + self.batch_axes :]), tree)
+            return jax.tree.map(lambda x: x.reshape((-1, *x.shape[1 + self.batch_axes :])), tree)
 
         _, pullback = jax.vjp(lambda p: self.recur(p, flatten(starts)), params)
         return pullback(flatten(drs))[0]
