@@ -1,6 +1,7 @@
 """Bad input meets a clear error, in the caller's frame and before anything is traced."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +108,8 @@ def _shapes_of_params(recurrence, shape):
 
 
 def _same_names(recurrence, name, expected, given, advice):
-    if jax.tree_util.tree_structure(expected) != jax.tree_util.tree_structure(given):
+    structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(given)]
+    if structures[0] != structures[1]:
         raise ValueError(f"{recurrence}: {name} must be {_names(expected)}, got {_names(given)}; {advice}.")
 
 

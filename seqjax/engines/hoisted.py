@@ -15,10 +15,10 @@ from jax import lax
 from seqjax import masks
 from seqjax.engines.scan import scan
 
-_COSTLY = frozenset(
-    ("cbrt", "cos", "cumsum", "digamma", "div", "erf", "erf_inv", "exp", "exp2", "expm1", "integer_pow", "lgamma", "log")
-    + ("log1p", "logistic", "pow", "reduce_max", "reduce_sum", "rsqrt", "sin", "sqrt", "tan", "tanh")
-)
+_COSTLY = {
+    *("cbrt", "cos", "cumsum", "digamma", "div", "erf", "erf_inv", "exp", "exp2", "expm1", "integer_pow", "lgamma", "log"),
+    *("log1p", "logistic", "pow", "reduce_max", "reduce_sum", "rsqrt", "sin", "sqrt", "tan", "tanh"),
+}
 
 
 def hoisted(recur, gate, params, carry, us, *, batch_axes=1, mask=None, resets=None, fresh=None):
@@ -57,13 +57,13 @@ class _Hoisted:
         return scan(step, carry, us, mask=mask, resets=resets, fresh=fresh)
 
     def forward(self, params, carry, us, fresh, mask, resets):
-        leaves, structure = jax.tree_util.tree_flatten(params)
+        leaves, structure = jax.tree.flatten(params)
 
         def gate(small, start, u, r):
             full = list(leaves)
             for i, leaf in zip(self.read, small, strict=True):
                 full[i] = leaf
-            return self.gate(structure.unflatten(full), start, u, r)
+            return self.gate(jax.tree.unflatten(structure, full), start, u, r)
 
         gate = jax.checkpoint(gate, policy=_is_costly, prevent_cse=False)
 
@@ -82,7 +82,7 @@ class _Hoisted:
     def backward(self, saved, cotangents):
         params, starts, residuals, mask, resets = saved
         dcarry, dys = cotangents
-        leaves, structure = jax.tree_util.tree_flatten(params)
+        leaves, structure = jax.tree.flatten(params)
 
         def body(sums, inputs):
             dcarry, dfresh, dsmall = sums
@@ -109,7 +109,7 @@ class _Hoisted:
         dleaves = jax.tree.leaves(self._through_products(params, starts, drs))
         for i, leaf in zip(self.read, dread, strict=True):
             dleaves[i] = dleaves[i] + leaf
-        return structure.unflatten(dleaves), dcarry, dus, dfresh, None, None
+        return jax.tree.unflatten(structure, dleaves), dcarry, dus, dfresh, None, None
 
     def _through_products(self, params, starts, drs):
         """The gradient of ``params`` through all recurrent products at once, with time and batch as one axis."""
