@@ -1,0 +1,85 @@
+"""What the Flax adapters share: Flax's words for a call, batch-major outside and time-major inside."""
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import masks
+from seqjax.combine import Reverse
+from seqjax.recurrence import Recurrence
+
+
+def require_recurrence(value):
+    """Refuses what an adapter cannot run, and says what to write instead."""
+    if isinstance(value, Recurrence):
+        return
+    kind = value if isinstance(value, type) else type(value)
+    if isinstance(value, type) and issubclass(value, Recurrence):
+        advice = f"make one of it first: {kind.__name__}(...)"
+    elif kind.__module__.startswith("flax."):
+        advice = "Flax's cells run in Flax's own RNN; here write seqjax's, such as seqjax.LSTM(128)"
+    else:
+        advice = "give a seqjax.Recurrence such as seqjax.LSTM(128)"
+    what = "the class " if isinstance(value, type) else ""
+    raise TypeError(f"RNN: expected a recurrence, got {what}{kind.__module__}.{kind.__qualname__}; {advice}.")
+
+
+def run(
+    recurrence, params, xs, *, initial_carry=None, seq_lengths=None, mask=None, resets=None, reverse, time_major, key=None
+):
+    """Applies a recurrence to sequences in the caller's layout.
+
+    Args:
+      recurrence: what runs.
+      params: its parameters.
+      xs: ``[B, T, F]``, or ``[T, B, F]`` where ``time_major``; zero or more batch axes.
+      initial_carry: the state before the first step, None for that of the recurrence.
+      seq_lengths: integers ``[B]``, or None.
+      mask, resets: bool, ``xs.shape[:-1]``, or None.
+      reverse: whether to read from right to left.
+      time_major: whether time is the first axis.
+      key: a random key, or None for evaluation.
+
+    Returns:
+      ``(carry, ys)``, the outputs in the layout of ``xs``.
+
+    Raises:
+      ValueError: both ``seq_lengths`` and ``mask`` are given, or a shape does not fit the layout.
+      TypeError: ``xs`` is no array.
+    """
+    _check_shapes(recurrence, xs, seq_lengths, mask, resets, time_major)
+    time_axis = 0 if time_major else xs.ndim - 2
+    xs, mask, resets = (None if x is None else jnp.moveaxis(jnp.asarray(x), time_axis, 0) for x in (xs, mask, resets))
+    if seq_lengths is not None:
+        mask = masks.length_mask(seq_lengths, len(xs))
+    if initial_carry is None:
+        initial_carry = recurrence.initial_carry(params, xs.shape[1:-1])
+    if reverse:
+        recurrence = Reverse(recurrence)
+    carry, ys = recurrence.apply(params, initial_carry, xs, mask=mask, resets=resets, key=key)
+    return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys)
+
+
+def _check_shapes(recurrence, xs, seq_lengths, mask, resets, time_major):
+    """Shapes are compared before anything is transposed, so that errors speak of what the caller gave."""
+    if not hasattr(xs, "shape") or not hasattr(xs, "dtype"):
+        raise TypeError(f"RNN({recurrence}): xs must be an array, got {type(xs).__name__}.")
+    layout, axes = ("time-major", "[T, B, F]") if time_major else ("batch-major", "[B, T, F]")
+    if xs.ndim < 2:
+        raise ValueError(f"RNN({recurrence}): xs must be {layout} {axes}, or [T, F]; got shape {xs.shape}.")
+    if seq_lengths is not None and mask is not None:
+        raise ValueError(
+            f"RNN({recurrence}): seq_lengths and mask were both given and both say which steps count; give one of them."
+        )
+    steps = tuple(xs.shape[:-1])
+    batch = steps[1:] if time_major else steps[:-1]
+    if seq_lengths is not None and jnp.shape(seq_lengths) != batch:
+        raise ValueError(
+            f"RNN({recurrence}): seq_lengths has shape {jnp.shape(seq_lengths)}, expected {batch}: one length for each "
+            f"sequence of xs, which is {layout} {axes} of shape {xs.shape}."
+        )
+    for name, values in (("mask", mask), ("resets", resets)):
+        if values is not None and jnp.shape(values) != steps:
+            raise ValueError(
+                f"RNN({recurrence}): {name} has shape {jnp.shape(values)}, expected {layout} {steps}, one value for each "
+                f"step of xs of shape {xs.shape}; transpose it or call with time_major={not time_major}."
+            )
