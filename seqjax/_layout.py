@@ -13,14 +13,27 @@ def require_recurrence(value):
     if isinstance(value, Recurrence):
         return
     kind = value if isinstance(value, type) else type(value)
-    if isinstance(value, type) and issubclass(value, Recurrence):
+    if issubclass(kind, Recurrence):
         advice = f"make one of it first: {kind.__name__}(...)"
     elif kind.__module__.startswith("flax."):
-        advice = "Flax's cells run in Flax's own RNN; here write seqjax's, such as seqjax.LSTM(128)"
+        advice = "Flax's cells run in Flax's own RNN, here give seqjax's, such as seqjax.LSTM(128)"
     else:
-        advice = "give a seqjax.Recurrence such as seqjax.LSTM(128)"
-    what = "the class " if isinstance(value, type) else ""
-    raise TypeError(f"RNN: expected a recurrence, got {what}{kind.__module__}.{kind.__qualname__}; {advice}.")
+        advice = "give a seqjax.Recurrence, such as seqjax.LSTM(128)"
+    what = "the class" if isinstance(value, type) else "an object of"
+    raise TypeError(f"RNN: expected a recurrence, got {what} {kind.__module__}.{kind.__qualname__}; {advice}.")
+
+
+def inputs_like(features):
+    """What a recurrence's ``init`` reads: the shape of one step of one sequence."""
+    return jax.ShapeDtypeStruct((1, 1, features), jnp.float32)
+
+
+def check_sequence(recurrence, xs, time_major):
+    """xs must be an array with a time and a feature axis."""
+    if not hasattr(xs, "shape") or not hasattr(xs, "dtype"):
+        raise TypeError(f"RNN({recurrence}): xs must be an array, got {type(xs).__name__}.")
+    if len(xs.shape) < 2:
+        raise ValueError(f"RNN({recurrence}): xs must be {_axes(time_major)}, or [T, F]; got shape {tuple(xs.shape)}.")
 
 
 def run(
@@ -34,7 +47,7 @@ def run(
       xs: ``[B, T, F]``, or ``[T, B, F]`` where ``time_major``; zero or more batch axes.
       initial_carry: the state before the first step, None for that of the recurrence.
       seq_lengths: integers ``[B]``, or None.
-      mask, resets: bool, ``xs.shape[:-1]``, or None.
+      mask, resets: bool, ``[B, T]`` in the layout of ``xs``, or None.
       reverse: whether to read from right to left.
       time_major: whether time is the first axis.
       key: a random key, or None for evaluation.
@@ -46,7 +59,8 @@ def run(
       ValueError: both ``seq_lengths`` and ``mask`` are given, or a shape does not fit the layout.
       TypeError: ``xs`` is no array.
     """
-    _check_shapes(recurrence, xs, seq_lengths, mask, resets, time_major)
+    check_sequence(recurrence, xs, time_major)
+    _check_steps(recurrence, xs, seq_lengths, mask, resets, time_major)
     time_axis = 0 if time_major else xs.ndim - 2
     xs, mask, resets = (None if x is None else jnp.moveaxis(jnp.asarray(x), time_axis, 0) for x in (xs, mask, resets))
     if seq_lengths is not None:
@@ -59,27 +73,25 @@ def run(
     return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys)
 
 
-def _check_shapes(recurrence, xs, seq_lengths, mask, resets, time_major):
+def _check_steps(recurrence, xs, seq_lengths, mask, resets, time_major):
     """Shapes are compared before anything is transposed, so that errors speak of what the caller gave."""
-    if not hasattr(xs, "shape") or not hasattr(xs, "dtype"):
-        raise TypeError(f"RNN({recurrence}): xs must be an array, got {type(xs).__name__}.")
-    layout, axes = ("time-major", "[T, B, F]") if time_major else ("batch-major", "[B, T, F]")
-    if xs.ndim < 2:
-        raise ValueError(f"RNN({recurrence}): xs must be {layout} {axes}, or [T, F]; got shape {xs.shape}.")
     if seq_lengths is not None and mask is not None:
-        raise ValueError(
-            f"RNN({recurrence}): seq_lengths and mask were both given and both say which steps count; give one of them."
-        )
+        raise ValueError(f"RNN({recurrence}): seq_lengths and mask both say which steps count; give only one of them.")
     steps = tuple(xs.shape[:-1])
     batch = steps[1:] if time_major else steps[:-1]
+    came = f"xs of shape {tuple(xs.shape)} is read as {_axes(time_major)}"
     if seq_lengths is not None and jnp.shape(seq_lengths) != batch:
         raise ValueError(
-            f"RNN({recurrence}): seq_lengths has shape {jnp.shape(seq_lengths)}, expected {batch}: one length for each "
-            f"sequence of xs, which is {layout} {axes} of shape {xs.shape}."
+            f"RNN({recurrence}): seq_lengths has shape {jnp.shape(seq_lengths)}, expected {batch}, one length for each "
+            f"sequence; {came}."
         )
     for name, values in (("mask", mask), ("resets", resets)):
         if values is not None and jnp.shape(values) != steps:
             raise ValueError(
-                f"RNN({recurrence}): {name} has shape {jnp.shape(values)}, expected {layout} {steps}, one value for each "
-                f"step of xs of shape {xs.shape}; transpose it or call with time_major={not time_major}."
+                f"RNN({recurrence}): {name} has shape {jnp.shape(values)}, expected {steps}, one value for each step in the "
+                f"layout of xs; {came}."
             )
+
+
+def _axes(time_major):
+    return "time-major [T, B, F]" if time_major else "batch-major [B, T, F]"

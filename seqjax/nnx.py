@@ -1,7 +1,6 @@
 """Recurrences inside ``flax.nnx`` models: one module that gives any of them parameters and runs it."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from seqjax import _layout, checks
@@ -47,8 +46,8 @@ class RNN(nnx.Module):
         checks.positive(self, "in_features")
         if not isinstance(rngs, nnx.Rngs):
             raise TypeError(f"RNN({recurrence}): rngs must be nnx.Rngs, got {type(rngs).__name__}; write rngs=nnx.Rngs(0).")
-        xs = jax.ShapeDtypeStruct((1, 1, in_features), jnp.float32)
-        self.params = nnx.data(jax.tree.map(nnx.Param, recurrence.init(rngs.params(), xs)))
+        params = recurrence.init(rngs.params(), _layout.inputs_like(in_features))
+        self.params = nnx.data(jax.tree.map(nnx.Param, params))
         stream = _dropout_stream(rngs) if recurrence.stochastic else None
         self.rngs = nnx.data(None) if stream is None else stream.fork()
 
