@@ -1,0 +1,1 @@
+"""Experiments: one file a task, each a claim that runs. ``python -m experiments list``."""

@@ -1,0 +1,55 @@
+"""Whether sampled C code closes what it opens: brackets, strings and comments."""
+
+import re
+
+# Comments, strings and character constants hide the brackets in them; one that does not end is matched as "open".
+_TOKEN = re.compile(
+    r"""(?P<closed>/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?P<open>/\*|["'])|(?P<bracket>[][(){}])""",
+    re.DOTALL,
+)
+_PARTNER = {")": "(", "]": "[", "}": "{"}
+
+
+def is_balanced(code):
+    """Whether all braces, brackets, parentheses, strings and comments of a piece of C are closed, in order."""
+    stack = []
+    for token in _TOKEN.finditer(code):
+        if token["open"]:
+            return False
+        bracket = token["bracket"]
+        if bracket in _PARTNER:
+            if not stack or stack.pop() != _PARTNER[bracket]:
+                return False
+        elif bracket:
+            stack.append(bracket)
+    return not stack
+
+
+def functions(text):
+    """The function definitions of a C text in kernel style: from a line in the first column to the closing brace there.
+
+    A definition whose closing brace does not come before the text ends or the next definition begins is cut there, and so
+    counts as what it is.
+    """
+    header = re.compile(r"^(?:static |int |void |bool |struct |unsigned |long |u64 |const |asmlinkage |notrace )[^;={}]*?\)\s*\n\{", re.M)
+    starts = [match.start() for match in header.finditer(text)]
+    for start, following in zip(starts, [*starts[1:], len(text)], strict=True):
+        end = re.search(r"^\}", text[start:following], re.M)
+        if end:
+            yield text[start : start + end.end()]
+        elif following < len(text):
+            yield text[start:following]
+
+
+def balanced_share(task, weights, key, *, wanted=200, temperature=0.8):
+    """Share of ``wanted`` sampled functions that are balanced; 50 continuations are drawn side by side."""
+    found = []
+    prompt = "\nstatic int "
+    texts = [prompt] * 50
+    for pieces in task.write(weights, prompt, 20_000, key, temperature=temperature, rows=50, piece=2_000):
+        texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+        found = [code for text in texts for code in functions(text)]
+        if len(found) >= wanted * 2:
+            break
+    chosen = found[:wanted]
+    return sum(map(is_balanced, chosen)) / max(1, len(chosen))

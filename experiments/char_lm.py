@@ -1,0 +1,315 @@
+"""Character language models, after Karpathy (2015): a recurrent network reads a text and predicts every next character.
+
+python -m experiments char_lm                         the source of Python's standard library
+python -m experiments char_lm --preset shakespeare    tinyshakespeare, 90/10; nanoGPT has 1.4697 nats per character
+python -m experiments char_lm --preset linux          C source of the Linux kernel, 90/5/5 by file
+python -m experiments char_lm --preset hello          the alphabet h, e, l, o and the sequence "hello"
+
+Numbers, minutes and devices are in README.md, from results/char_lm.jsonl. Controls that must do worse: --no-carried
+(the state starts anew at every chunk), --layers 1 --features N of equal size, and the n-gram models named there.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Literal
+
+import flax.nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import seqjax as sj
+from experiments import c_source, plots, runs
+from experiments.datasets import texts
+from seqjax.data import Vocabulary, chunks, loader
+from seqjax.decode import sample as draw
+
+WINDOW = 256  # nanoGPT evaluates on windows of this many characters, each from an empty context
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything a run depends on."""
+
+    text: str = "stdlib"
+    """stdlib, shakespeare, linux, hello, or the path of a UTF-8 file."""
+    cell: Literal["LSTM", "GRU", "Elman", "MinGRU"] = "LSTM"
+    layers: int = 2
+    features: int = 256
+    embedding: int = 64
+    dropout: float = 0.0
+    """Share dropped before the upper layers and before the head, one draw a chunk."""
+    carried: bool = True
+    """Whether the state goes on from chunk to chunk; the control starts it anew."""
+    batch_size: int = 32
+    chunk: int = 64
+    """Characters per stream and step: gradients reach back this far."""
+    steps: int = 2000
+    learning_rate: float = 4e-3
+    warmup: int = 50
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    average: float | None = 0.99
+    """Decay of the moving average of the weights that is evaluated; None for none."""
+    evaluations: int = 8
+    patience: int | None = None
+    """Stop after so many evaluations without a better one."""
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("layers", "features", "embedding", "batch_size", "chunk", "steps", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"char_lm: {name} must be at least 1, got {getattr(self, name)}.")
+
+
+PRESETS = {
+    "default": Config(),
+    "hello": Config(
+        text="hello", features=32, embedding=8, layers=1, batch_size=1, chunk=4, steps=400, learning_rate=1e-2, carried=False
+    ),
+    "shakespeare": Config(text="shakespeare", dropout=0.3, steps=12000, average=0.999, weight_decay=0.05),
+    "linux": Config(text="linux", features=384, dropout=0.05, steps=9000, average=0.999),
+}
+
+
+class CharLM(flax.nnx.Module):
+    """Embedding, recurrent layers, and a linear head over the symbols."""
+
+    def __init__(self, symbols, config, *, rngs):
+        cell = getattr(sj, config.cell)
+        above = [sj.Dropout(cell(config.features), config.dropout, locked=True) for _ in range(config.layers - 1)]
+        self.embed = flax.nnx.Embed(symbols, config.embedding, rngs=rngs)
+        self.rnn = sj.nnx.RNN(sj.Stack(cell(config.features), *above), config.embedding, rngs=rngs)
+        self.dropout = flax.nnx.Dropout(config.dropout, broadcast_dims=(1,))
+        self.head = flax.nnx.Linear(config.features, symbols, rngs=rngs)
+
+    def __call__(self, tokens, carry=None, *, key=None):
+        """tokens int [B, T] -> (carry, logits [B, T, V]); key=None means evaluation."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        xs = self.embed(tokens)
+        carry, ys = self.rnn(xs, initial_carry=carry, deterministic=key is None, rngs=keys[0])
+        return carry, self.head(self.dropout(ys, deterministic=key is None, rngs=keys[1]))
+
+
+class Task:
+    """What a configuration means: the text, the vocabulary, and the model as pure functions of its weights."""
+
+    def __init__(self, config, vocabulary=None, text=None):
+        self.config = config
+        self.text = text or (texts.load(config.text) if vocabulary is None else None)
+        self.vocabulary = vocabulary or Vocabulary.of(self.text.train + self.text.validation + self.text.test)
+        model = CharLM(len(self.vocabulary), config, rngs=flax.nnx.Rngs(config.seed))
+        self.graph, self.weights, self.rest = flax.nnx.split(model, flax.nnx.Param, ...)
+
+    def model(self, weights):
+        return flax.nnx.merge(self.graph, weights, self.rest)
+
+    def initial_carry(self, batch_size):
+        return self.model(self.weights).rnn.initialize_carry((batch_size,))
+
+    def loss(self, weights, carry, batch, key):
+        """Mean negative log-likelihood of a chunk, nats per character."""
+        if not self.config.carried:
+            carry = jax.tree.map(jnp.zeros_like, carry)
+        carry, logits = self.model(weights)(batch["inputs"], carry, key=key)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]).mean(), (carry, {})
+
+    @functools.cached_property
+    def _scores(self):
+        """Sum of the negative log-likelihoods of a chunk, and the state after it."""
+
+        def scores(weights, carry, inputs, targets, mask):
+            carry, logits = self.model(weights)(inputs, carry)
+            each = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+            return carry, jnp.sum(jnp.where(mask, each, 0.0))
+
+        return jax.jit(scores)
+
+    def evaluate(self, weights, text, *, streams):
+        """Nats per character of a whole text, every character but the first predicted once, the state carried.
+
+        With one stream each prediction has all that stands before it; with more, each stream starts from nothing.
+        """
+        weights = jax.device_put(weights, jax.devices()[0])
+        carry, total = self.initial_carry(streams), 0.0
+        codes = self.vocabulary.encode(text)
+        for chunk in chunks(codes, batch_size=streams, steps=1024 if streams == 1 else 128):
+            carry, score = self._scores(weights, carry, chunk["inputs"], chunk["targets"], chunk["mask"])
+            total += float(score)
+        return total / (len(codes) - 1)
+
+    def evaluate_windows(self, weights, text):
+        """Nats per character on independent windows of 256 that tile the text, nanoGPT's terms; None if it is too short."""
+        codes = self.vocabulary.encode(text)
+        count = (len(codes) - 1) // WINDOW
+        if count == 0:
+            return None
+        inputs = codes[: count * WINDOW].reshape(count, WINDOW)
+        targets = codes[1 : count * WINDOW + 1].reshape(count, WINDOW)
+        weights = jax.device_put(weights, jax.devices()[0])
+        total = 0.0
+        for rows in np.array_split(np.arange(count), -(-count // 64)):
+            carry, mask = self.initial_carry(len(rows)), np.ones((len(rows), WINDOW), bool)
+            total += float(self._scores(weights, carry, inputs[rows], targets[rows], mask)[1])
+        return total / (count * WINDOW)
+
+    def optimizer(self):
+        config = self.config
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, config.learning_rate, min(config.warmup, config.steps // 2), config.steps, config.learning_rate / 100
+        )
+        return optax.chain(
+            optax.clip_by_global_norm(config.clip), optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay)
+        )
+
+    @functools.cached_property
+    def _draw(self):
+        """``(weights, carry, token, key, settings) -> (carry, tokens)``, compiled once for each setting and length."""
+
+        def run(weights, carry, token, key, length, temperature, top_k, top_p):
+            def step(carry, token):
+                carry, logits = self.model(weights)(token[:, None], carry)
+                return carry, logits[:, 0]
+
+            return draw(step, carry, token, key, length=length, temperature=temperature, top_k=top_k, top_p=top_p)
+
+        return jax.jit(run, static_argnums=(4, 5, 6, 7))
+
+    def write(self, weights, prompt, length, key, *, temperature=1.0, top_k=None, top_p=None, rows=1, piece=64):
+        """Yields texts that continue the prompt, a list with a piece for each of ``rows`` continuations at a time."""
+        weights = jax.device_put(weights, jax.devices()[0])
+        codes = np.tile(self.vocabulary.encode(prompt), (rows, 1))
+        carry, token = self.initial_carry(rows), jnp.asarray(codes[:, -1])
+        if codes.shape[1] > 1:
+            mask = np.ones_like(codes[:, :-1], bool)
+            carry, _ = self._scores(weights, carry, codes[:, :-1], codes[:, 1:], mask)
+        for start in range(0, length, piece):
+            key, own = jax.random.split(key)
+            carry, tokens = self._draw(weights, carry, token, own, min(piece, length - start), temperature, top_k, top_p)
+            token = tokens[-1]
+            yield [self.vocabulary.decode(row) for row in np.asarray(tokens).T]
+
+
+def prompt_of(vocabulary):
+    """What a text is continued from when nobody says: a line break if there is one."""
+    return "\n" if "\n" in vocabulary.symbols else vocabulary.symbols[0]
+
+
+def run(config, preset, directory, *, record=False, quiet=False):
+    """Trains, or goes on training, and ends with a summary."""
+    clock = runs.Clock()
+    devices = runs.use_cores(config.batch_size)
+    task = Task(config)
+    directory = runs.open_run(directory, "char_lm", preset, config)
+    runs.write_json(directory / "vocabulary.json", task.vocabulary.symbols)
+    say = print if not quiet else (lambda *_: None)
+    size = sum(leaf.size for leaf in jax.tree.leaves(task.weights))
+    say(f"{task.text.origin}\n{len(task.text.train):,} to train on, {len(task.text.validation):,} held out, ", end="")
+    say(f"{len(task.vocabulary)} symbols; {size:,} parameters; {runs.device()}; run {directory}")
+    plan = sj.train.Plan(
+        steps=config.steps,
+        evaluate_every=max(1, config.steps // config.evaluations),
+        log_every=max(1, min(20, config.steps // 100)),
+        patience=config.patience,
+        average=config.average,
+        devices=devices,
+        units=("characters", config.batch_size * config.chunk),
+    )
+    optimizer = task.optimizer()
+    state = sj.train.create(
+        task.weights,
+        optimizer,
+        jax.random.key(config.seed),
+        carry=task.initial_carry(config.batch_size),
+        average=config.average is not None,
+    )
+    outcome = sj.train.fit(
+        task.loss,
+        optimizer,
+        state,
+        loader(task.vocabulary.encode(task.text.train), batch_size=config.batch_size, steps=config.chunk),
+        plan,
+        evaluate=lambda weights: {"loss": task.evaluate(weights, task.text.validation, streams=_streams(task.text.validation))},
+        directory=directory,
+        fingerprint=runs.read_json(directory / "config.json")["config"],
+        at={config.steps * part // 4: functools.partial(_write_sample, task, directory) for part in (1, 2, 3, 4)},
+        quiet=quiet,
+    )
+    if outcome.reason == "interrupted":
+        say(f"stopped at step {outcome.progress.step} of {config.steps}; go on with: python -m experiments resume {directory}")
+        return None
+    return _finish(task, preset, directory, outcome, clock, record, say)
+
+
+def _streams(text):
+    """Streams of the evaluations on the way: as many as leave each some thousand characters."""
+    return int(np.clip(len(text) // 2000, 1, 32))
+
+
+def _write_sample(task, directory, state):
+    """Samples at a stage of training, into the run directory."""
+    step = int(state.step)
+    pieces = task.write(state.weights, prompt_of(task.vocabulary), 500, jax.random.key(step), temperature=0.8)
+    path = directory / "samples" / f"step_{step:06d}.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(piece[0] for piece in pieces), encoding="utf-8")
+
+
+def _finish(task, preset, directory, outcome, clock, record, say):
+    """The summary: the best weights on the whole held-out text, the loss curve, a sample."""
+    weights = best_weights(task, directory, outcome.state)
+    text, config = task.text, task.config
+    metrics = {"val_nats_per_char": task.evaluate(weights, text.validation, streams=1)}
+    windows = task.evaluate_windows(weights, text.validation)
+    if windows is not None:
+        metrics["val_nats_per_char_windows_256"] = windows
+    if text.test:
+        metrics["test_nats_per_char"] = task.evaluate(weights, text.test, streams=1)
+    if config.text == "hello":
+        metrics["hello_nll"] = metrics["val_nats_per_char"]
+    if config.text == "linux":
+        metrics["balanced_share"] = c_source.balanced_share(task, weights, jax.random.key(config.seed))
+    plots.loss_curve(directory)
+    minutes = outcome.progress.seconds / 60
+    summary = {
+        "experiment": "char_lm",
+        "preset": preset,
+        "metrics": metrics,
+        "best_step": outcome.progress.best_step,
+        "steps": outcome.progress.step,
+        "reason": outcome.reason,
+        "training_minutes": round(minutes, 2),
+        "minutes": round(clock.minutes(), 2),
+        "device": runs.device(),
+    }
+    runs.write_json(directory / "summary.json", summary)
+    if record:
+        runs.record("char_lm", preset, config, metrics, clock.minutes())
+    sample = "".join(p[0] for p in task.write(weights, prompt_of(task.vocabulary), 300, jax.random.key(0), temperature=0.8))
+    say(f"\nA sample at temperature 0.8 (more: python -m experiments sample {directory}):\n{sample.strip()}\n")
+    for name, value in metrics.items():
+        say(f"{name}: {value:.4f}")
+    say(f"validation loss {metrics['val_nats_per_char']:.4f} nats per character, {clock.minutes():.1f} minutes; {directory}")
+    return summary
+
+
+def best_weights(task, directory, state):
+    """The weights of the best checkpoint of a run."""
+    checkpoints = sj.train.Checkpoints(pathlib.Path(directory) / "checkpoints")
+    try:
+        restored, _ = checkpoints.restore(state, checkpoints.best())
+        return jax.tree.map(jnp.asarray, restored.weights)
+    finally:
+        checkpoints.close()
+
+
+def restore(directory):
+    """The task and the best weights of a run."""
+    stored = runs.read_json(pathlib.Path(directory) / "config.json")
+    config = Config(**stored["config"])
+    task = Task(config, Vocabulary(runs.read_json(pathlib.Path(directory) / "vocabulary.json")))
+    optimizer, carry = task.optimizer(), task.initial_carry(config.batch_size)
+    state = sj.train.create(task.weights, optimizer, jax.random.key(0), carry=carry, average=config.average is not None)
+    return task, best_weights(task, directory, state)

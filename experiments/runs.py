@@ -1,0 +1,146 @@
+"""Run directories: the configuration, how to read it back, the summary, and the line of a recorded result."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+
+import jax
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def open_run(directory, experiment, preset, config):
+    """Makes a run directory that holds ``config``, or goes on with one that does.
+
+    Raises:
+      ValueError: the directory holds another configuration; names the fields that differ.
+      OSError: it cannot be written.
+    """
+    path = directory or pathlib.Path("runs") / f"{experiment}-{preset}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    path = pathlib.Path(path)
+    described = {"experiment": experiment, "preset": preset, "config": _plain(config)}
+    if (path / "config.json").exists():
+        found = read_json(path / "config.json")
+        if {key: found.get(key) for key in described} != described:
+            raise ValueError(f"{path} holds another configuration: {_differences(found, described)}. Choose another --run.")
+        return path
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "config.json", described | {"command": command(), "versions": versions()})
+    except OSError as error:
+        raise OSError(f"{path}: this run directory cannot be written ({error.strerror}); choose another with --run.") from error
+    return path
+
+
+def read_json(path):
+    """A JSON file; one that is missing or broken is refused with its name."""
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; is {pathlib.Path(path).parent} a run directory?") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}).") from None
+
+
+def write_json(path, value):
+    """Writes a JSON file in one piece or not at all."""
+    path = pathlib.Path(path)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def record(experiment, preset, config, metrics, minutes):
+    """Appends a result to ``experiments/results/<experiment>.jsonl``."""
+    RESULTS.mkdir(exist_ok=True)
+    line = {
+        "experiment": experiment,
+        "preset": preset,
+        "seed": config.seed,
+        "metrics": metrics,
+        "minutes": round(minutes, 2),
+        "device": device(),
+        "versions": versions(),
+        "commit": _commit(),
+        "command": command(),
+    }
+    with (RESULTS / f"{experiment}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def use_cores(rows):
+    """Lets JAX see one CPU device for each core, as long as each gets at least eight of ``rows``; says how many to use.
+
+    Inside a recurrence's loop a product of this size keeps one core busy, so that several cores are used by splitting the
+    batch. Must come before JAX starts. With an accelerator the answer is one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = max(n for n in range(1, max(1, min(cores, rows // 8)) + 1) if rows % n == 0)
+    jax.config.update("jax_num_cpu_devices", count)
+    return count if jax.default_backend() == "cpu" else 1
+
+
+def device():
+    """What this runs on, in words."""
+    first = jax.devices()[0]
+    if first.platform != "cpu":
+        return f"{first.device_kind} x {len(jax.devices())}"
+    return f"{_processor()}, {os.cpu_count()} cores"
+
+
+def versions():
+    """Versions of what a result depends on."""
+    names = ("seqjax", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def command():
+    """The command line as it can be typed again."""
+    return " ".join(["python -m experiments", *sys.argv[1:]])
+
+
+class Clock:
+    """Minutes since it was made."""
+
+    def __init__(self):
+        self.start = time.perf_counter()
+
+    def minutes(self):
+        return (time.perf_counter() - self.start) / 60
+
+
+def _plain(config):
+    """The configuration as JSON gives it back."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _differences(found, wanted):
+    pairs = [("experiment", found.get("experiment"), wanted["experiment"]), ("preset", found.get("preset"), wanted["preset"])]
+    other = found.get("config", {})
+    pairs += [(name, other.get(name), value) for name, value in wanted["config"].items()]
+    return ", ".join(f"{name} is {old!r} there and {new!r} here" for name, old, new in pairs if old != new)
+
+
+def _processor():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit():
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True, cwd=RESULTS.parent
+        )
+        return found.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

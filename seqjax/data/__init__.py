@@ -1,0 +1,7 @@
+"""Texts in, batches out: vocabularies, contiguous streams, and where data comes from. Needs ``seqjax[experiments]``."""
+
+from seqjax.data.sources import Source as Source
+from seqjax.data.sources import read_text as read_text
+from seqjax.data.streams import chunks as chunks
+from seqjax.data.streams import loader as loader
+from seqjax.data.vocabulary import Vocabulary as Vocabulary

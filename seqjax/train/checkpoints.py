@@ -1,0 +1,159 @@
+"""Checkpoints that are whole or not there: written by Orbax, proved by a digest, kept to the best and the last few."""
+
+import hashlib
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+
+class CorruptCheckpointError(RuntimeError):
+    """No checkpoint of a run can be read; says which were tried and why each was refused."""
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    A checkpoint holds a tree of arrays and a JSON-able dict ``about`` it. It appears under its final name only when all of it
+    is written. Its content's digest is stored with it and verified when it is read: one that was truncated, changed or made
+    by another run is refused, moved aside, and the one before is taken.
+
+    Args:
+      directory: where they are; made if need be.
+      last: how many of the newest are kept.
+      fingerprint: any JSON-able value that says whose they are, such as the configuration; None accepts any.
+
+    The checkpoint with the lowest metric is kept besides the newest ones.
+    """
+
+    def __init__(self, directory, *, last=2, fingerprint=None):
+        self.directory = pathlib.Path(directory).resolve()
+        self.fingerprint = fingerprint
+        keep = [
+            checkpoint_managers.LatestN(last),
+            checkpoint_managers.BestN(get_metric_fn=_metric, reverse=True, n=1, keep_checkpoints_without_metrics=False),
+        ]
+        self.options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+            best_fn=_metric,
+            best_mode="min",
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=self.options)
+
+    def steps(self):
+        """The steps of which there is a checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best(self):
+        """The step with the lowest metric, or None."""
+        return self._manager.best_step()
+
+    def save(self, step, tree, about, metric=None):
+        """Writes a checkpoint; one that is already there stays."""
+        if step in self._manager.all_steps():
+            return
+        arrays = _to_host(tree)
+        about = {"about": about, "fingerprint": self.fingerprint, "digest": _digest(arrays)}
+        items = ocp.args.Composite(tree=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about))
+        self._manager.save(step, args=items, metrics=None if metric is None else {"metric": float(metric)})
+
+    def restore(self, like, step=None):
+        """Reads one checkpoint.
+
+        Args:
+          like: a tree of the structure, shapes and dtypes that is expected.
+          step: which; the newest if None.
+
+        Returns:
+          ``(tree, about)``, with host arrays.
+
+        Raises:
+          CorruptCheckpointError: it is not there, cannot be read, or is not what was saved; names its path.
+        """
+        step = self._manager.latest_step() if step is None else step
+        path = self.directory / str(step)
+        if step is None or step not in self._manager.all_steps():
+            raise CorruptCheckpointError(f"{path}: no such checkpoint; there are {self.steps()}.")
+        example = _to_host(like)
+        items = ocp.args.Composite(tree=ocp.args.StandardRestore(example), about=ocp.args.JsonRestore())
+        try:
+            read = self._manager.restore(step, args=items)
+            tree, about = read["tree"], read["about"]
+            if about["fingerprint"] != self.fingerprint and self.fingerprint is not None:
+                raise ValueError("it was made with another configuration")
+            if about["digest"] != _digest(tree):
+                raise ValueError("its content is not what was saved")
+        except Exception as error:  # whatever the file system and the decoders come up with
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise CorruptCheckpointError(f"{path}: this checkpoint is refused: {reason}") from error
+        return _from_host(tree, like), about["about"]
+
+    def restore_newest(self, like):
+        """Reads the newest checkpoint that is whole; those refused are moved to ``<directory>/../refused``.
+
+        Returns:
+          ``(tree, about, refusals)``: refusals are the messages about newer checkpoints. ``(None, None, [])`` if none
+          was ever written.
+
+        Raises:
+          CorruptCheckpointError: there are checkpoints, and none can be read.
+        """
+        refusals = []
+        for step in reversed(self.steps()):
+            try:
+                tree, about = self.restore(like, step)
+            except CorruptCheckpointError as error:
+                refusals.append((step, str(error)))
+                continue
+            self._set_aside([step for step, _ in refusals])
+            return tree, about, [message for _, message in refusals]
+        if refusals:
+            raise CorruptCheckpointError("\n".join(["no checkpoint can be read:", *(message for _, message in refusals)]))
+        return None, None, []
+
+    def _set_aside(self, steps):
+        if not steps:
+            return
+        self._manager.close()
+        for step in steps:
+            target = self.directory.parent / "refused" / str(step)
+            target.parent.mkdir(exist_ok=True)
+            if target.exists():
+                shutil.rmtree(target)
+            shutil.move(self.directory / str(step), target)
+        self._manager = ocp.CheckpointManager(self.directory, options=self.options)
+
+    def close(self):
+        """Waits for what is being written."""
+        self._manager.close()
+
+
+def _metric(metrics):
+    return metrics["metric"]
+
+
+def _is_key(x):
+    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _to_host(tree):
+    """Arrays as NumPy has them; random keys as their words."""
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if _is_key(x) else x), tree)
+
+
+def _from_host(tree, like):
+    return jax.tree.map(lambda x, other: jax.random.wrap_key_data(x) if _is_key(other) else x, tree, like)
+
+
+def _digest(tree):
+    """SHA-256 of all names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape};".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()

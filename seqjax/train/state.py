@@ -1,0 +1,107 @@
+"""The state of a training run, and the one function that advances it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+class TrainState(NamedTuple):
+    """Everything that the next step depends on, but the data."""
+
+    step: jax.Array  # int32 [], steps taken
+    params: Any  # what is learned
+    opt_state: Any  # the optimizer's
+    carry: Any  # recurrent state after the last chunk, batch first; () where nothing is carried
+    average: Any  # moving average of params, or ()
+    key: jax.Array  # the random key of the run; step t draws from fold_in(key, t)
+
+    @property
+    def weights(self):
+        """The parameters to evaluate and to keep: the average where there is one."""
+        return self.params if self.average == () else self.average
+
+
+def create(params, optimizer, key, *, carry=(), average=False):
+    """The state before the first step.
+
+    Args:
+      params: initial parameters, any tree of arrays.
+      optimizer: an Optax transformation.
+      key: the random key of the run.
+      carry: the recurrent state before the first chunk, batch axis first.
+      average: whether to keep a moving average of the parameters.
+    """
+    params = jax.tree.map(jnp.array, params)  # the step donates its state: what the caller holds must stay alive
+    carry = jax.tree.map(jnp.array, carry)
+    shadow = jax.tree.map(jnp.array, params) if average else ()
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, shadow, key)
+
+
+def step_function(loss, optimizer, *, devices=1, average=None):
+    """Compiles one step of training: ``(state, batch) -> (state, metrics)``. The state given is donated.
+
+    The batch and the carry are split over devices along their first axis; gradients are averaged over them. Gradients reach
+    back to the start of the chunk and no further; the carry goes on.
+
+    Args:
+      loss: ``(params, carry, batch, key) -> (loss, (carry, metrics))``, the mean over the batch it is given; metrics is a
+        dict of scalars.
+      optimizer: an Optax transformation.
+      devices: over how many devices to split the batch.
+      average: decay of the moving average of the parameters, or None. It is ramped up, ``min(average, (1 + t) / (10 + t))``.
+
+    Returns:
+      the step; metrics has ``loss`` and ``gradient_norm`` (global, before clipping) besides those of ``loss``.
+
+    Raises:
+      ValueError: more devices are asked for than there are.
+    """
+    if not 1 <= devices <= len(jax.devices()):
+        raise ValueError(
+            f"step_function: devices={devices}, but there are {len(jax.devices())} ({jax.default_backend()}); on a CPU set "
+            "jax.config.update('jax_num_cpu_devices', n) before JAX starts."
+        )
+    mesh = jax.make_mesh((devices,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    split, whole = PartitionSpec("batch"), PartitionSpec()
+
+    def gradients(params, carry, batch, key):
+        key = jax.random.fold_in(key, jax.lax.axis_index("batch"))
+        (value, (carry, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(params, carry, batch, key)
+        grads, metrics = jax.lax.pmean((grads, {"loss": value, **metrics}), "batch")
+        return grads, jax.lax.stop_gradient(carry), metrics
+
+    shared = jax.shard_map(
+        gradients, mesh=mesh, in_specs=(whole, split, split, whole), out_specs=(whole, split, whole), check_vma=False
+    )
+
+    def advance(state, batch):
+        key = jax.random.fold_in(state.key, state.step)
+        grads, carry, metrics = shared(state.params, state.carry, batch, key)
+        metrics["gradient_norm"] = optax.global_norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        shadow = state.average
+        if average is not None:
+            decay = jnp.minimum(average, (1.0 + state.step) / (10.0 + state.step))
+            shadow = optax.incremental_update(params, state.average, 1.0 - decay)
+        return TrainState(state.step + 1, params, opt_state, carry, shadow, state.key), metrics
+
+    compiled = jax.jit(advance, donate_argnums=0)
+    layout = TrainState(*(NamedSharding(mesh, whole),) * 6)._replace(carry=NamedSharding(mesh, split))
+
+    def step(state, batch):
+        _divides(devices, batch)
+        placed = TrainState(*(jax.device_put(part, place) for part, place in zip(state, layout, strict=True)))
+        return compiled(placed, jax.device_put(batch, layout.carry))
+
+    return step
+
+
+def _divides(devices, batch):
+    rows = {np.shape(leaf)[0] for leaf in jax.tree.leaves(batch)}
+    if any(r % devices for r in rows):
+        raise ValueError(f"step_function: a batch of {sorted(rows)} cannot be split over {devices} devices; change one of them.")
