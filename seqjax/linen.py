@@ -98,7 +98,7 @@ class RNN(linen.Module):
     def _params(self, features):
         """The parameters, made where there are none yet: by one key, as ``recurrence.init`` makes them."""
         if stored := self.variables.get("params"):
-            return core.unfreeze(stored)
+            return core.FrozenDict(stored).unfreeze()
         xs = _layout.inputs_like(features)
         if self.is_mutable_collection("params"):
             params = self.recurrence.init(self.make_rng("params"), xs)
