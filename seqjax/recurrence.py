@@ -120,7 +120,7 @@ class Cell(Recurrence):
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
         del key  # no randomness enters a cell
         checks.apply(self, params, carry, xs, mask, resets)
-        fresh = None if resets is None else self.initial_carry(params, xs.shape[1:-1])
+        fresh = None if resets is None else cast_like(self.initial_carry(params, xs.shape[1:-1]), carry)
         us = self._project_all(cast(params, xs.dtype), masks.zero_unless(mask, xs))
         run = getattr(self, f"_run_{self._chosen_engine() if len(xs) else 'scan'}")
         carry, ys = run(params, carry, us, xs, {"mask": mask, "resets": resets, "fresh": fresh})
