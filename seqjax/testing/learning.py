@@ -1,0 +1,106 @@
+"""Laws of numbers: what ``init`` starts from, which dtypes are computed in, and that a recurrence learns at all."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from seqjax.testing.sample import BATCH, DEFAULTS, STEPS, Sample, move, run, starting_params, values
+from seqjax.testing.verdict import Verdict
+
+
+def check_init(recurrence, settings=DEFAULTS):
+    """``init`` reads shapes alone, depends on its key, and starts a network whose outputs neither vanish nor explode.
+
+    Where ``recurrent_init`` is "orthogonal", each gate's block of ``recurrent_kernel`` is.
+    """
+    verdict = Verdict(
+        "init", recurrence, "Check the scale of every initializer, gate by gate, and that it has a key of its own."
+    )
+    key, other, data = jax.random.split(jax.random.key(settings.seed), 3)
+    xs = jax.random.normal(data, (100, 256, settings.features))
+    params = recurrence.init(key, xs)
+    abstract = recurrence.init(key, jax.ShapeDtypeStruct(xs.shape, xs.dtype))
+    verdict.equal("params from a ShapeDtypeStruct", abstract, params, 0)
+    verdict.matters("the key", _flat(params), _flat(recurrence.init(other, xs)))
+    if getattr(recurrence, "recurrent_init", None) == "orthogonal":
+        rows, columns = params["recurrent_kernel"].shape
+        for gate in range(columns // rows):
+            block = params["recurrent_kernel"][:, gate * rows : (gate + 1) * rows]
+            verdict.equal(f"gate {gate} of recurrent_kernel, times its transpose,", block.T @ block, np.eye(rows), 1e-5)
+    _, ys = values(recurrence, params, recurrence.initial_carry(params, xs.shape[1:-1]), xs)
+    variance, (low, high) = float(jnp.var(ys[-1])), settings.variance
+    verdict.holds(low <= variance <= high, f"outputs have variance {variance:.3g} after 100 steps, expected {low} to {high}")
+
+
+def check_precision(recurrence, settings=DEFAULTS):
+    """bfloat16 in gives bfloat16 out, near the float32 run; states and gradients of float32 params stay in float32.
+
+    Run with strict dtype promotion, so that every cast is one that somebody wrote.
+    """
+    verdict = Verdict("precision", recurrence, "Cast inputs, never states: seqjax.precision has cast and cast_like.")
+    rng = np.random.default_rng(settings.seed)
+    params = jax.tree.map(lambda p: p.astype(jnp.float32), move(starting_params(recurrence, settings, "float32"), rng))
+    carry = recurrence.initial_carry(params, (BATCH,))
+    xs = jnp.asarray(rng.normal(size=(STEPS, BATCH, settings.features)), jnp.bfloat16)
+    weights, final_weights = jnp.ones((STEPS, BATCH), jnp.float32), jnp.ones((BATCH,), jnp.float32)
+    with jax.numpy_dtype_promotion("strict"):
+        narrow = run(recurrence, Sample(params, carry, xs, weights, final_weights))
+        wide = run(recurrence, Sample(params, carry, xs.astype(jnp.float32), weights, final_weights))
+    verdict.holds(narrow.ys.dtype == jnp.bfloat16, f"ys are {narrow.ys.dtype} where xs are bfloat16")
+    verdict.holds(wide.ys.dtype == jnp.float32, f"ys are {wide.ys.dtype} where xs are float32")
+    for name, tree, like in (("the final carry", narrow.final, carry), ("the gradient of params", narrow.dparams, params)):
+        for got, want in zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True):
+            verdict.holds(got.dtype == want.dtype, f"{name} has a leaf of {got.dtype}, expected {want.dtype}")
+    if getattr(recurrence, "state_dtype", None) is None:
+        narrowest = min((leaf.dtype.itemsize for leaf in jax.tree.leaves(carry)), default=4)
+        verdict.holds(narrowest >= 4, "a leaf of the carry has fewer than 32 bits, and state_dtype does not ask for it")
+    verdict.equal("ys in bfloat16", narrow.ys, wide.ys, 0.05)
+    verdict.matters("the precision", narrow.ys, wide.ys)
+
+
+def check_learns(recurrence, settings=DEFAULTS):
+    """It overfits one batch of a copy task, which nothing without a memory can.
+
+    The target is the input of the step before (of the step after, where the recurrence is not causal), read out linearly;
+    inputs are independent signs, so that the best guess from anything else has a mean squared error of one.
+    """
+    verdict = Verdict("learns", recurrence, "Gradients flow but lead nowhere: look for a stop_gradient or a saturated gate.")
+    rng = np.random.default_rng(settings.seed)
+    signs = jnp.asarray(rng.choice([-1.0, 1.0], size=(9, 8, settings.features)), jnp.float32)
+    xs, targets = (signs[1:], signs[:-1]) if recurrence.causal else (signs[:-1], signs[1:])
+    params = starting_params(recurrence, settings, "float32")
+    width = jax.eval_shape(lambda p: _outputs(recurrence, p, xs), params).shape[-1]
+    readout = jnp.asarray(rng.normal(size=(width, settings.features)) / width, jnp.float32)
+    losses = _fit(recurrence, (params, readout), xs, targets)
+    verdict.holds(
+        losses[-1] < settings.learnt,
+        f"the loss went from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps, expected below {settings.learnt}",
+    )
+
+
+def _fit(recurrence, parameters, xs, targets, steps=300):
+    """The mean squared error before each step of Adam."""
+    optimizer = optax.adam(0.03)
+
+    def loss(parameters):
+        params, readout = parameters
+        return jnp.mean((_outputs(recurrence, params, xs) @ readout - targets) ** 2)
+
+    def update(state, _):
+        parameters, moments = state
+        value, gradients = jax.value_and_grad(loss)(parameters)
+        updates, moments = optimizer.update(gradients, moments)
+        return (optax.apply_updates(parameters, updates), moments), value
+
+    start = parameters, optimizer.init(parameters)
+    with jax.numpy_dtype_promotion("standard"):  # optax.adam relies on it
+        return jax.jit(lambda start: jax.lax.scan(update, start, length=steps)[1])(start)
+
+
+def _outputs(recurrence, params, xs):
+    return recurrence.apply(params, recurrence.initial_carry(params, xs.shape[1:-1]), xs)[1]
+
+
+def _flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])

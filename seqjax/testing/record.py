@@ -1,0 +1,67 @@
+"""The law of a recurrence as a value, which can be compared, hashed, stored and printed."""
+
+import copy
+import dataclasses
+import pickle
+import sys
+
+import jax
+
+from seqjax.recurrence import Recurrence
+from seqjax.testing.sample import DEFAULTS
+from seqjax.testing.verdict import Verdict
+
+
+def check_record(recurrence, settings=DEFAULTS):
+    """It is a value: a copy, the unpickled and ``eval(repr)`` are equal with equal hash; other settings make another."""
+    del settings
+    verdict = Verdict(
+        "record", recurrence, "Declare @dataclass(frozen=True, repr=False) with hashable fields and nothing hidden."
+    )
+    verdict.holds(dataclasses.is_dataclass(recurrence), "it is no dataclass")
+    verdict.holds(recurrence.__dataclass_params__.frozen, "its fields can be set")
+    copies = {"a copy": copy.deepcopy, "the unpickled": lambda r: pickle.loads(pickle.dumps(r)), "eval(repr)": _evaluated}
+    for name, make in copies.items():
+        try:
+            other = make(recurrence)
+            same = other == recurrence and hash(other) == hash(recurrence) and type(other) is type(recurrence)
+        except Exception as error:
+            raise AssertionError(
+                f"law of record, broken by {recurrence}: {name} raises {error!r}. {verdict.meaning}"
+            ) from error
+        verdict.holds(same, f"{name} is not equal or has another hash")
+    for field, other in _altered(recurrence):
+        verdict.holds(other != recurrence, f"another {field} makes an equal value")
+        verdict.holds(repr(other) != repr(recurrence), f"another {field} does not show in the repr")
+
+
+def _evaluated(recurrence):
+    return eval(repr(recurrence), _names(recurrence))
+
+
+def _names(recurrence):
+    """The classes that its repr mentions, by name."""
+    names = vars(sys.modules[type(recurrence).__module__]) | {type(recurrence).__name__: type(recurrence)}
+    for part in _parts(recurrence):
+        names |= _names(part)
+    return names
+
+
+def _parts(recurrence):
+    """The recurrences that a recurrence is made of."""
+    values = [getattr(recurrence, field.name) for field in dataclasses.fields(recurrence)]
+    return [v for v in jax.tree.leaves(values, is_leaf=lambda v: isinstance(v, Recurrence)) if isinstance(v, Recurrence)]
+
+
+def _altered(recurrence):
+    """The same recurrence with one setting changed, for every setting that says by its type what another would be."""
+    if not recurrence.__dataclass_params__.init:
+        return  # a constructor of its own, which dataclasses.replace cannot call
+    for field in dataclasses.fields(recurrence):
+        value = getattr(recurrence, field.name)
+        if isinstance(value, bool):
+            yield field.name, dataclasses.replace(recurrence, **{field.name: not value})
+        elif isinstance(value, int):
+            yield field.name, dataclasses.replace(recurrence, **{field.name: value + 1})
+        elif isinstance(value, float):
+            yield field.name, dataclasses.replace(recurrence, **{field.name: value / 2 + 0.1})

@@ -1,0 +1,189 @@
+"""Laws of how a recurrence is run: engines, batch axes, vmap, jit."""
+
+import copy
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.recurrence import Cell, GatedCell, LinearCell
+from seqjax.testing.sample import (
+    BATCH,
+    DEFAULTS,
+    STEPS,
+    differentiate,
+    draw,
+    everything,
+    in_float64,
+    move_vectors,
+    push,
+    run,
+    starting_params,
+    values,
+)
+from seqjax.testing.verdict import Verdict
+
+LONG = 4096
+
+
+@in_float64
+def check_engines(recurrence, settings=DEFAULTS):
+    """Every engine agrees with the plain scan, values and gradients; only for a cell that has more than one.
+
+    With a mask, resets and a starting carry; two batch axes and none; gates in the middle and pushed to their ends, where a
+    state hardly decays; an odd number of steps, and thousands.
+    """
+    verdict = Verdict(
+        "engines", recurrence, "What the engine is told of the cell, such as recur and gate, must be its step."
+    )
+    trials = [
+        draw(_with(recurrence, "scan"), settings, steps=9, batch=(2, 3)),
+        draw(_with(recurrence, "scan"), settings, steps=9, batch=(2, 3), change=push),
+        draw(_with(recurrence, "scan"), settings, steps=LONG, batch=(), change=move_vectors),
+    ]
+    rng = np.random.default_rng(settings.seed)
+    for sample, where in zip(trials, ("", " with gates pushed to their ends", f" over {LONG} steps"), strict=True):
+        mask = rng.uniform(size=sample.weights.shape) < 0.8
+        resets = rng.uniform(size=sample.weights.shape) < min(0.2, 8 / len(sample.xs))
+        expected = run(_with(recurrence, "scan"), sample, mask, resets)
+        if not where:
+            verdict.matters("the loss", expected.dparams)
+            verdict.matters(
+                "the mask and the resets", run(_with(recurrence, "scan"), sample, *everything(sample)).ys, expected.ys
+            )
+        for engine in recurrence.engines:
+            if engine != "scan":
+                actual = run(_with(recurrence, engine), sample, mask, resets)
+                verdict.equal(f'run of engine "{engine}"{where}:', actual, expected, settings.tolerance)
+
+
+@in_float64
+def check_axes(recurrence, settings=DEFAULTS):
+    """Any number of batch axes: none and two equal one.
+
+    The parts of a cell that engines call for many steps at once keep this too: ``project``, ``recur``, ``coefficients`` and
+    ``readout`` on further leading axes.
+    """
+    verdict = Verdict(
+        "axes", recurrence, "Index axes from the right, `[..., features]`, and never mix sequences of a batch."
+    )
+    sample = draw(recurrence, settings, masked=False)
+    one = run(recurrence, sample)
+
+    def split(leaf, axis):
+        return leaf.reshape((*leaf.shape[:axis], 2, BATCH // 2, *leaf.shape[axis + 1 :]))
+
+    two = values(recurrence, sample.params, jax.tree.map(lambda leaf: split(leaf, 0), sample.carry), split(sample.xs, 1))
+    expected = jax.tree.map(lambda leaf: split(leaf, 0), one.final), split(one.ys, 1)
+    verdict.equal("(carry, ys) with two batch axes", two, expected, settings.tolerance)
+    last = values(recurrence, sample.params, jax.tree.map(lambda leaf: leaf[-1], sample.carry), sample.xs[:, -1])
+    expected = jax.tree.map(lambda leaf: leaf[-1], one.final), one.ys[:, -1]
+    verdict.equal("(carry, ys) without a batch axis", last, expected, settings.tolerance)
+    verdict.matters("the place in the batch", one.ys[:, 0], one.ys[:, -1])
+    if isinstance(recurrence, Cell):
+        _check_parts(verdict, recurrence, sample, settings)
+
+
+def _check_parts(verdict, cell, sample, settings):
+    """The parts of a cell on [T, B, ...] against the same parts step by step."""
+    params, xs = sample.params, sample.xs
+    us = cell.project(params, xs)
+    carries = jax.tree.map(lambda leaf: jnp.stack([leaf, 1 - leaf]), sample.carry)
+    parts = {"project": (lambda x: cell.project(params, x), xs)}
+    if isinstance(cell, GatedCell):
+        parts["recur"] = (lambda carry: cell.recur(params, carry), carries)
+    if isinstance(cell, LinearCell):
+        hs = jnp.broadcast_to(sample.carry.h, (STEPS, *sample.carry.h.shape))
+        parts["coefficients"] = (lambda u: cell.coefficients(params, u), us)
+        parts["readout"] = (lambda hu: cell.readout(params, *hu), (hs, us))
+    for name, (part, arguments) in parts.items():
+        count = len(jax.tree.leaves(arguments)[0])
+        each = [part(jax.tree.map(lambda leaf, i=i: leaf[i], arguments)) for i in range(count)]
+        verdict.equal(f"{name} on further leading axes", part(arguments), jax.tree.map(_stack, *each), settings.tolerance)
+
+
+@in_float64
+def check_recur(recurrence, settings=DEFAULTS):
+    """``recur`` is linear in its parameters, so that their gradient is one product; only for a gated cell."""
+    verdict = Verdict(
+        "recur", recurrence, "What is not linear in the parameters belongs in gate, or in a plain Cell's step."
+    )
+    sample = draw(recurrence, settings)
+    some = sample.params
+    others = draw(recurrence, dataclasses.replace(settings, seed=settings.seed + 1)).params
+    both = jax.tree.map(lambda a, b: 2 * a + b, some, others)
+    parts = [recurrence.recur(params, sample.carry) for params in (some, others, both)]
+    expected = jax.tree.map(lambda a, b: 2 * a + b, parts[0], parts[1])
+    verdict.equal("recur of the sum of two sets of parameters", parts[2], expected, settings.tolerance)
+    verdict.matters("the choice of parameters", parts[0], parts[1])
+
+
+@in_float64
+def check_vmap(recurrence, settings=DEFAULTS):
+    """``jax.vmap`` over models and their data equals a loop over them, values and gradients."""
+    verdict = Verdict("vmap", recurrence, "apply must be made of operations that JAX can batch.")
+    samples = [draw(recurrence, dataclasses.replace(settings, seed=settings.seed + i)) for i in range(2)]
+    rng = np.random.default_rng(settings.seed)
+    shape = (2, STEPS, BATCH)
+    steps = rng.uniform(size=shape) < 0.8, rng.uniform(size=shape) < 0.2
+    together = jax.jit(jax.vmap(functools.partial(differentiate, recurrence.apply)))
+    actual = together(jax.tree.map(_stack, *samples), *steps)
+    apart = [run(recurrence, sample, steps[0][i], steps[1][i]) for i, sample in enumerate(samples)]
+    verdict.equal("run", actual, jax.tree.map(_stack, *apart), settings.tolerance)
+    verdict.matters("the model", apart[0].ys, apart[1].ys)
+
+
+def check_jit(recurrence, settings=DEFAULTS):
+    """Under ``jax.jit`` an equal recurrence is never traced again, no tracer leaks, and the values are those without it."""
+    verdict = Verdict(
+        "jit", recurrence, "Fields must be comparable values, and a method must not keep what it was called with."
+    )
+    params = starting_params(recurrence, settings, "float32")
+    xs = jnp.asarray(np.random.default_rng(settings.seed).normal(size=(STEPS, BATCH, settings.features)), jnp.float32)
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def apply(recurrence, params, xs):
+        traces.append(recurrence)
+        return recurrence.apply(params, recurrence.initial_carry(params, (BATCH,)), xs)
+
+    with jax.checking_leaks():
+        compiled = apply(recurrence, params, xs)
+    traces.clear()  # the check for leaks belongs to what JAX keeps a trace for
+    apply(recurrence, params, xs)
+    first = len(traces)
+    apply(copy.deepcopy(recurrence), params, xs)
+    verdict.holds(len(traces) == first, "an equal recurrence was traced again")
+    plain = recurrence.apply(params, recurrence.initial_carry(params, (BATCH,)), xs)
+    verdict.equal("(carry, ys) without jit", plain, compiled, 1e-5)
+    verdict.matters("the input", compiled[1][0], compiled[1][-1])
+
+
+def check_key(recurrence, settings=DEFAULTS):
+    """A key matters where the recurrence says that it is stochastic and nowhere else; without one nothing is random."""
+    verdict = Verdict(
+        "key", recurrence, "All randomness comes from the key; key=None means evaluation; say stochastic = True."
+    )
+    params = starting_params(recurrence, settings, "float32")
+    xs = jnp.asarray(np.random.default_rng(settings.seed).normal(size=(STEPS, BATCH, settings.features)), jnp.float32)
+    carry = recurrence.initial_carry(params, (BATCH,))
+    ys = [values(recurrence, params, carry, xs, key=jax.random.key(seed))[1] for seed in (1, 1, 2)]
+    evaluated = values(recurrence, params, carry, xs)[1]
+    verdict.equal("ys with the same key", ys[1], ys[0], 0)
+    if recurrence.stochastic:
+        verdict.matters("the key", ys[0], ys[2])
+        verdict.matters("evaluation", ys[0], evaluated)
+    else:
+        verdict.equal("ys with another key", ys[2], ys[0], 0)
+        verdict.equal("ys without a key", evaluated, ys[0], 1e-5)
+    verdict.matters("the input", evaluated[0], evaluated[-1])
+
+
+def _with(cell, engine):
+    return dataclasses.replace(cell, engine=engine)
+
+
+def _stack(*leaves):
+    return jnp.stack(leaves)

@@ -1,0 +1,177 @@
+"""What a law runs a recurrence on: random parameters, a state on the way, inputs; and the run itself with its gradients."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.precision import cast
+
+STEPS, BATCH = 7, 4  # no two sizes are equal, so that no two axes can be mistaken for each other
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """On what the laws are tried, and how strictly.
+
+    Args:
+      features: F, the width of the inputs.
+      seed: from which parameters, inputs, masks and resets are drawn.
+      tolerance: what two float64 computations of the same thing may differ by, relative to the largest value.
+      variance: bounds of the variance of the outputs after 100 steps of unit normal inputs.
+      learnt: what is left of the loss of a constant guess once one batch of the copy task has been overfitted.
+    """
+
+    features: int = 3
+    seed: int = 0
+    tolerance: float = 1e-12
+    variance: tuple[float, float] = (0.01, 2.0)
+    learnt: float = 0.5
+
+
+DEFAULTS = Settings()
+
+
+class Sample(NamedTuple):
+    """Arguments of a recurrence, and how much each output and final state counts in the loss that gradients are of."""
+
+    params: Any
+    carry: Any
+    xs: jax.Array  # [T, B, F]
+    weights: jax.Array  # [T, B]
+    final_weights: jax.Array  # [B]
+
+
+class Run(NamedTuple):
+    """What a recurrence made of a sample."""
+
+    final: Any
+    ys: jax.Array  # [T, B, H]
+    dparams: Any
+    dcarry: Any
+    dxs: jax.Array  # [T, B, F]
+
+
+def in_float64(law):
+    """Runs a law with 64-bit floats switched on."""
+
+    @functools.wraps(law)
+    def wrapped(*args, **kwargs):
+        with jax.enable_x64(True):
+            return law(*args, **kwargs)
+
+    return wrapped
+
+
+def draw(recurrence, settings, *, steps=STEPS, batch=(BATCH,), masked=True, change=None):
+    """Draws a float64 sample.
+
+    The starting carry is one that the recurrence has reached itself, because not every array is a state: a normalizer
+    is positive, a counter is an integer.
+
+    Args:
+      recurrence: what will be run.
+      settings: a :class:`Settings`.
+      steps: T.
+      batch: the batch axes.
+      masked: whether the law gives masks and resets, so that both runs share one compiled function.
+      change: what to do to the parameters of ``init``; to move all of them by default.
+    """
+    rng = np.random.default_rng(settings.seed)
+    params = (change or move)(starting_params(recurrence, settings), rng)
+    carry = starting_carry(recurrence, params, batch)
+    xs = jnp.asarray(rng.normal(size=(steps, *batch, settings.features)))
+    weights, final_weights = jnp.asarray(rng.normal(size=(steps, *batch))), jnp.asarray(rng.normal(size=batch))
+    sample = Sample(params, carry, xs, weights, final_weights)
+    if recurrence.causal:
+        before = sample._replace(xs=jnp.asarray(rng.normal(size=xs.shape)))
+        carry = run(recurrence, before, *(everything(sample) if masked else ())).final
+    else:
+        carry = _map_inexact(lambda leaf: leaf + rng.normal(size=leaf.shape), carry)
+    return sample._replace(carry=carry)
+
+
+def starting_params(recurrence, settings, dtype="float64"):
+    """The params of ``init``, in another dtype."""
+    xs = jax.ShapeDtypeStruct((1, 1, settings.features), jnp.float32)
+    return cast(recurrence.init(jax.random.key(settings.seed), xs), dtype)
+
+
+def starting_carry(recurrence, params, batch, dtype="float64"):
+    """The initial carry, in another dtype."""
+    return cast(recurrence.initial_carry(params, batch), dtype)
+
+
+def move(params, rng):
+    """Moves every parameter away from where ``init`` put it, so that no bias is zero and no block special."""
+    return _map_inexact(lambda leaf: leaf + 0.3 * (_size(leaf) or 1.0) * rng.normal(size=leaf.shape), params)
+
+
+def move_vectors(params, rng):
+    """Moves biases alone: what a matrix does over thousands of steps is up to ``init``."""
+    return _map_inexact(lambda leaf: leaf + 0.3 * (_size(leaf) or 1.0) * rng.normal(size=leaf.shape) * _vector(leaf), params)
+
+
+def push(params, rng):
+    """Pushes each entry of every bias far down, far up or nowhere: gates that hardly forget, gates that hardly keep."""
+    return _map_inexact(lambda leaf: leaf + 5.0 * rng.integers(-1, 2, size=leaf.shape) * _vector(leaf), move(params, rng))
+
+
+def _size(leaf):
+    return float(np.sqrt(np.mean(np.abs(np.asarray(leaf)) ** 2)))
+
+
+def _vector(leaf):
+    return float(leaf.ndim == 1)
+
+
+def _map_inexact(function, tree):
+    return jax.tree.map(lambda leaf: jnp.asarray(function(leaf)) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, tree)
+
+
+def everything(sample):
+    """A mask under which every step is valid, and resets that never happen."""
+    return jnp.ones(sample.weights.shape, bool), jnp.zeros(sample.weights.shape, bool)
+
+
+def differentiate(apply, sample, mask=None, resets=None):
+    """Runs ``apply`` on a sample: a :class:`Run`, values and the gradients of a loss that all of them enter."""
+
+    def loss(params, carry, xs):
+        final, ys = apply(params, carry, xs, mask=mask, resets=resets)
+        total = _weigh(ys, sample.weights)
+        return total + sum(_weigh(leaf, sample.final_weights) for leaf in jax.tree.leaves(final)), (final, ys)
+
+    arguments = sample.params, sample.carry, sample.xs
+    gradients, (final, ys) = jax.grad(loss, argnums=(0, 1, 2), has_aux=True, allow_int=True)(*arguments)
+    return Run(final, ys, *jax.tree.map(_or_zero, gradients, arguments))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run(recurrence, sample, mask=None, resets=None):
+    """:func:`differentiate` of a recurrence; laws that ask for the same shapes share what was compiled."""
+    return differentiate(recurrence.apply, sample, mask, resets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def values(recurrence, params, carry, xs, mask=None, resets=None, key=None):
+    """``apply``, compiled."""
+    return recurrence.apply(params, carry, xs, mask=mask, resets=resets, key=key)
+
+
+def _weigh(leaf, weights):
+    """A number that every entry of ``leaf`` moves differently."""
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros((), weights.dtype)
+    if jnp.iscomplexobj(leaf):
+        leaf = jnp.stack([leaf.real, leaf.imag], -1)
+    rows = leaf.reshape((*weights.shape, -1)).astype(weights.dtype)
+    return jnp.sum(weights[..., None] * rows * np.cos(1 + 1.3 * np.arange(rows.shape[-1])).astype(weights.dtype))
+
+
+def _or_zero(gradient, argument):
+    """Integers have gradients of a type without values."""
+    return jnp.zeros(argument.shape) if gradient.dtype == jax.dtypes.float0 else gradient
