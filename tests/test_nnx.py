@@ -18,12 +18,6 @@ DROPPING = sj.Dropout(sj.LSTM(H), 0.5)
 STACK = sj.Stack(sj.LSTM(H), sj.GRU(H), dropout=0.5)
 
 
-@pytest.fixture(autouse=True)
-def strict_promotion():
-    with jax.numpy_dtype_promotion("strict"):
-        yield
-
-
 @pytest.fixture
 def xs():
     return jax.random.normal(jax.random.key(1), (B, T, F))
