@@ -44,32 +44,26 @@ def _train(name, arguments):
     if preset not in module.PRESETS:
         raise ValueError(f"{name}: no preset {preset!r}; there are {', '.join(module.PRESETS)}.")
 
-    def train(
-        config: Annotated[module.Config, tyro.conf.arg(name="")],
-        run: pathlib.Path | None = None,
-        record: bool = False,
-        quiet: bool = False,
-    ):
+    def train(config, run=None, record=False, quiet=False):
         """Trains a model; the defaults are those of the preset.
 
         Args:
           config: the settings.
-          run: the run directory; a new one under runs/ if not given. One that holds this configuration is resumed.
+          run: the run directory, a new one under runs/ if not given; one that holds this configuration is resumed.
           record: append the result to experiments/results/.
           quiet: nothing on the terminal.
         """
-        return module.run(config, preset, run, record=record, quiet=quiet)
+        module.run(config, preset, run, record=record, quiet=quiet)
 
-    default = module.PRESETS[preset]
-    parsed = tyro.cli(
-        _with_default(train, default), args=arguments, prog=f"python -m experiments {name} [--preset {{{','.join(module.PRESETS)}}}]"
-    )
-    del parsed
-
-
-def _with_default(function, config):
-    function.__defaults__ = (config, *function.__defaults__)
-    return function
+    train.__defaults__ = (module.PRESETS[preset], None, False, False)
+    train.__annotations__ = {
+        "config": Annotated[module.Config, tyro.conf.arg(name="")],
+        "run": pathlib.Path | None,
+        "record": bool,
+        "quiet": bool,
+    }
+    presets = ",".join(module.PRESETS)
+    tyro.cli(train, args=arguments, prog=f"python -m experiments {name} [--preset {{{presets}}}]")
 
 
 def _resume(arguments):
@@ -116,12 +110,8 @@ def _sample(arguments):
         prompt = module.prompt_of(task.vocabulary) if prompt is None else prompt
         settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         pieces = task.write(weights, prompt, length, jax.random.key(seed), **settings, piece=32)
-        first = next(pieces)
-        print(prompt.lstrip("\n"), end="")
-        for piece in [first]:
-            print(piece[0], end="", flush=True)
-        for piece in pieces:
-            print(piece[0], end="", flush=True)
+        for i, (piece,) in enumerate(pieces):  # a prompt that cannot be read is refused before anything is printed
+            print((prompt.lstrip("\n") if i == 0 else "") + piece, end="", flush=True)
         print()
 
     tyro.cli(sample, args=arguments, prog="python -m experiments sample")

@@ -31,7 +31,9 @@ def functions(text):
     A definition whose closing brace does not come before the text ends or the next definition begins is cut there, and so
     counts as what it is.
     """
-    header = re.compile(r"^(?:static |int |void |bool |struct |unsigned |long |u64 |const |asmlinkage |notrace )[^;={}]*?\)\s*\n\{", re.M)
+    header = re.compile(
+        r"^(?:static |int |void |bool |struct |unsigned |long |u64 |const |asmlinkage |notrace )[^;={}]*?\)\s*\n\{", re.M
+    )
     starts = [match.start() for match in header.finditer(text)]
     for start, following in zip(starts, [*starts[1:], len(text)], strict=True):
         end = re.search(r"^\}", text[start:following], re.M)

@@ -66,8 +66,9 @@ class Config:
 
 PRESETS = {
     "default": Config(),
+    # A chunk of five from a circle of five letters is the whole sequence, every time.
     "hello": Config(
-        text="hello", features=32, embedding=8, layers=1, batch_size=1, chunk=4, steps=400, learning_rate=1e-2, carried=False
+        text="hello", features=32, embedding=8, layers=1, batch_size=1, chunk=5, steps=400, learning_rate=2e-2, carried=False
     ),
     "shakespeare": Config(text="shakespeare", dropout=0.3, steps=12000, average=0.999, weight_decay=0.05),
     "linux": Config(text="linux", features=384, dropout=0.05, steps=9000, average=0.999),
@@ -204,7 +205,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
     task = Task(config)
     directory = runs.open_run(directory, "char_lm", preset, config)
     runs.write_json(directory / "vocabulary.json", task.vocabulary.symbols)
-    say = print if not quiet else (lambda *_: None)
+    say = print if not quiet else (lambda *_, **__: None)
     size = sum(leaf.size for leaf in jax.tree.leaves(task.weights))
     say(f"{task.text.origin}\n{len(task.text.train):,} to train on, {len(task.text.validation):,} held out, ", end="")
     say(f"{len(task.vocabulary)} symbols; {size:,} parameters; {runs.device()}; run {directory}")
@@ -231,14 +232,18 @@ def run(config, preset, directory, *, record=False, quiet=False):
         state,
         loader(task.vocabulary.encode(task.text.train), batch_size=config.batch_size, steps=config.chunk),
         plan,
-        evaluate=lambda weights: {"loss": task.evaluate(weights, task.text.validation, streams=_streams(task.text.validation))},
+        evaluate=lambda weights: {
+            "loss": task.evaluate(weights, task.text.validation, streams=_streams(task.text.validation))
+        },
         directory=directory,
         fingerprint=runs.read_json(directory / "config.json")["config"],
         at={config.steps * part // 4: functools.partial(_write_sample, task, directory) for part in (1, 2, 3, 4)},
         quiet=quiet,
     )
     if outcome.reason == "interrupted":
-        say(f"stopped at step {outcome.progress.step} of {config.steps}; go on with: python -m experiments resume {directory}")
+        say(
+            f"stopped at step {outcome.progress.step} of {config.steps}; go on with: python -m experiments resume {directory}"
+        )
         return None
     return _finish(task, preset, directory, outcome, clock, record, say)
 

@@ -35,7 +35,9 @@ def open_run(directory, experiment, preset, config):
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", described | {"command": command(), "versions": versions()})
     except OSError as error:
-        raise OSError(f"{path}: this run directory cannot be written ({error.strerror}); choose another with --run.") from error
+        raise OSError(
+            f"{path}: this run directory cannot be written ({error.strerror}); choose another with --run."
+        ) from error
     return path
 
 
@@ -122,7 +124,10 @@ def _plain(config):
 
 
 def _differences(found, wanted):
-    pairs = [("experiment", found.get("experiment"), wanted["experiment"]), ("preset", found.get("preset"), wanted["preset"])]
+    pairs = [
+        ("experiment", found.get("experiment"), wanted["experiment"]),
+        ("preset", found.get("preset"), wanted["preset"]),
+    ]
     other = found.get("config", {})
     pairs += [(name, other.get(name), value) for name, value in wanted["config"].items()]
     return ", ".join(f"{name} is {old!r} there and {new!r} here" for name, old, new in pairs if old != new)

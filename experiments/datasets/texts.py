@@ -35,12 +35,7 @@ LINUX = Source(
     ),
 )
 
-STANDARD_LIBRARY = (
-    "argparse ast base64 bdb calendar cmd codecs configparser contextlib copy csv dataclasses difflib dis enum fractions "
-    "functools getopt glob gzip hashlib heapq inspect ipaddress json/decoder json/encoder locale logging/__init__ mailbox "
-    "mimetypes netrc optparse pprint profile pstats queue random selectors shelve shlex shutil smtplib socketserver "
-    "statistics string textwrap threading timeit tokenize trace traceback types uuid wave weakref"
-).split()
+STANDARD_LIBRARY = ["argparse", "ast", "base64", "bdb", "calendar", "cmd", "codecs", "configparser", "contextlib", "copy", "csv", "dataclasses", "difflib", "dis", "enum", "fractions", "functools", "getopt", "glob", "gzip", "hashlib", "heapq", "inspect", "ipaddress", "json/decoder", "json/encoder", "locale", "logging/__init__", "mailbox", "mimetypes", "netrc", "optparse", "pprint", "profile", "pstats", "queue", "random", "selectors", "shelve", "shlex", "shutil", "smtplib", "socketserver", "statistics", "string", "textwrap", "threading", "timeit", "tokenize", "trace", "traceback", "types", "uuid", "wave", "weakref"]
 
 
 def load(name):
@@ -80,7 +75,9 @@ def standard_library():
     train = "".join(source for i, source in enumerate(sources) if i % 10 != 9)
     known = set(train)  # a symbol that only a held-out module has cannot be predicted by anything
     validation = "".join(symbol for symbol in "".join(held_out) if symbol in known)
-    return Text(train, validation, "", _origin(f"source of {len(sources)} modules of Python's standard library", train + validation))
+    return Text(
+        train, validation, "", _origin(f"source of {len(sources)} modules of Python's standard library", train + validation)
+    )
 
 
 def from_file(path):

@@ -30,7 +30,9 @@ def loader(codes, *, batch_size, steps):
       ([[0, 1, 2], [4, 5, 6]], [[3, 4, 5], [7, 0, 1]])
     """
     if len(codes) < max(2, batch_size):
-        raise ValueError(f"loader: {batch_size} streams need a text of at least that many symbols, and two; got {len(codes)}.")
+        raise ValueError(
+            f"loader: {batch_size} streams need a text of at least that many symbols, and two; got {len(codes)}."
+        )
     source = _Circle(np.asarray(codes, np.int32), batch_size, steps)
     # Reading is a slice of an array in memory: threads and a buffer would only cost.
     return grain.MapDataset.source(source).repeat().to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))

@@ -68,7 +68,7 @@ def check_reset(recurrence, settings=DEFAULTS):
         fresh = starting_carry(recurrence, sample.params, (BATCH,))
         sample = sample._replace(carry=fresh, final_weights=jnp.zeros_like(sample.final_weights))
     resets = np.zeros((STEPS, BATCH), bool)
-    resets[[0, 2, 3, 5, 4], [1, 1, 2, 2, 3]] = True  # the first sequence goes on unbroken
+    resets[[0, 2, 3, 5, 4, 4, 5, 6], [1, 1, 2, 2, 3, 4, 4, 5]] = True  # the first sequence goes on unbroken
     always = everything(sample)[0]
     packed = run(recurrence, sample, always, resets)
     apart = _apart(recurrence, sample, resets)

@@ -89,7 +89,7 @@ def check_reverse(recurrence, settings=DEFAULTS):
     """``Reverse`` of it equals flipping every ragged sequence by hand."""
     verdict = Verdict("reverse", recurrence, "Padding in front of a sequence must leave the starting carry as it is.")
     sample = draw(recurrence, settings)
-    lengths = np.array([STEPS, CUT, 1, STEPS - 1])
+    lengths = np.array([STEPS, CUT, 1, STEPS - 1, 0, 2])
     mask, resets = masks.length_mask(lengths, STEPS), everything(sample)[1]
     backward = np.where(mask, lengths - 1 - np.arange(STEPS)[:, None], np.arange(STEPS)[:, None])
 

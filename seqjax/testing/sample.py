@@ -10,7 +10,7 @@ import numpy as np
 
 from seqjax.precision import cast
 
-STEPS, BATCH = 7, 4  # no two sizes are equal, so that no two axes can be mistaken for each other
+STEPS, BATCH = 7, 6  # no two sizes are equal, so that no two axes can be mistaken for each other
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,9 +41,13 @@ class Checkpoints:
             best_fn=_metric,
             best_mode="min",
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=self.options)
+
+    def tidy(self):
+        """Removes what writes that were cut off have left. For the one process that writes here, before it does."""
+        for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def steps(self):
         """The steps of which there is a checkpoint, oldest first."""

@@ -117,6 +117,7 @@ class _Loop:
         refusals = []
         if directory is not None:
             self.checkpoints = Checkpoints(pathlib.Path(directory) / "checkpoints", fingerprint=fingerprint)
+            self.checkpoints.tidy()
             state, refusals = self._resume(state, batches)
         reports = Reports(self.plan.steps, self.plan.units, directory=directory, start=self.progress.step, quiet=quiet)
         try:
@@ -190,7 +191,11 @@ class _Loop:
 
     def _story(self, step, value):
         saved = self.checkpoints.steps() if self.checkpoints is not None else []
-        where = f"the last good checkpoint is {self.checkpoints.directory / str(saved[-1])}" if saved else "there is no checkpoint"
+        where = (
+            f"the last good checkpoint is {self.checkpoints.directory / str(saved[-1])}"
+            if saved
+            else "there is no checkpoint"
+        )
         return (
             f"the loss is {value} at step {step}, batch {step - 1} of the data; {where}. "
             "Lower the learning rate, clip the gradients (optax.clip_by_global_norm) or look at that batch."

@@ -90,13 +90,13 @@ def step_function(loss, optimizer, *, devices=1, average=None):
             shadow = optax.incremental_update(params, state.average, 1.0 - decay)
         return TrainState(state.step + 1, params, opt_state, carry, shadow, state.key), metrics
 
-    compiled = jax.jit(advance, donate_argnums=0)
-    layout = TrainState(*(NamedSharding(mesh, whole),) * 6)._replace(carry=NamedSharding(mesh, split))
+    replicated, rows = NamedSharding(mesh, whole), NamedSharding(mesh, split)
+    layout = TrainState(replicated, replicated, replicated, carry=rows, average=replicated, key=replicated)
+    compiled = jax.jit(advance, donate_argnums=0, in_shardings=(layout, rows), out_shardings=(layout, replicated))
 
     def step(state, batch):
         _divides(devices, batch)
-        placed = TrainState(*(jax.device_put(part, place) for part, place in zip(state, layout, strict=True)))
-        return compiled(placed, jax.device_put(batch, layout.carry))
+        return compiled(state, batch)
 
     return step
 
@@ -104,4 +104,6 @@ def step_function(loss, optimizer, *, devices=1, average=None):
 def _divides(devices, batch):
     rows = {np.shape(leaf)[0] for leaf in jax.tree.leaves(batch)}
     if any(r % devices for r in rows):
-        raise ValueError(f"step_function: a batch of {sorted(rows)} cannot be split over {devices} devices; change one of them.")
+        raise ValueError(
+            f"step_function: a batch of {sorted(rows)} cannot be split over {devices} devices; change one of them."
+        )
