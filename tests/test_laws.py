@@ -70,7 +70,7 @@ def test_law_is_not_kept_by_computing_nothing(law):
 
 
 def test_check_recurrence_accepts_a_cell_written_outside_of_the_package():
-    check_recurrence(Outsider(5), features=4)
+    check_recurrence(Outsider(12), features=4)
 
 
 def test_check_recurrence_says_which_law_broke():

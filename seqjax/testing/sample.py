@@ -174,4 +174,4 @@ def _weigh(leaf, weights):
 
 def _or_zero(gradient, argument):
     """Integers have gradients of a type without values."""
-    return jnp.zeros(argument.shape) if gradient.dtype == jax.dtypes.float0 else gradient
+    return jnp.zeros_like(argument) if gradient.dtype == jax.dtypes.float0 else gradient

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -58,7 +59,7 @@ class Verdict:
         others = [0.0] * len(jax.tree.leaves(tree)) if other is None else jax.tree.leaves(other)
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         for (path, leaf), reference in zip(leaves, others, strict=True):
-            if np.issubdtype(np.asarray(leaf).dtype, np.inexact):
+            if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
                 moved = np.max(np.abs(_numbers(leaf) - _numbers(reference)), initial=0.0)
                 self.holds(
                     moved > 0,
