@@ -25,8 +25,23 @@ def positive(owner, *fields):
 def rate(owner, field):
     """Refuses a dropout rate outside of [0, 1)."""
     value = getattr(owner, field)
-    if not 0.0 <= value < 1.0:
+    if not isinstance(value, int | float) or not 0.0 <= value < 1.0:
         raise ValueError(f"{type(owner).__name__}: {field} is the share that is dropped, in [0, 1); got {value!r}.")
+
+
+def floating(owner, *fields):
+    """Refuses fields that name no floating dtype, and writes those that do as its name; None stays."""
+    for field in fields:
+        value = getattr(owner, field)
+        if value is None:
+            continue
+        try:
+            dtype = jnp.dtype(value)
+        except TypeError:
+            dtype = None
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"{type(owner).__name__}: {field} must be a floating dtype, got {value!r}.")
+        object.__setattr__(owner, field, dtype.name)
 
 
 def apply(recurrence, params, carry, xs, mask, resets):
@@ -55,6 +70,8 @@ def steps(recurrence, name, values, xs):
     """A mask or resets: bool, time-major, one value per step of every sequence."""
     if values is None:
         return
+    if not hasattr(values, "shape") or not hasattr(values, "dtype"):
+        raise TypeError(f"{recurrence}: {name} must be a bool array, got {type(values).__name__}.")
     expected = tuple(xs.shape[:-1])
     if tuple(values.shape) != expected:
         swapped = (expected[1], expected[0], *expected[2:]) if len(expected) > 1 else None

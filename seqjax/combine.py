@@ -82,8 +82,10 @@ class Stack(Recurrence):
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
         checks.sequence(self, xs)
         checks.parameters(self, params, xs)
-        if len(carry) != len(self.layers):
-            raise ValueError(f"{self}: carry must have one entry for each of {len(self.layers)} layers, got {len(carry)}.")
+        if not isinstance(carry, tuple) or len(carry) != len(self.layers):
+            got = f"one of {len(carry)}" if isinstance(carry, tuple) else type(carry).__name__
+            count = len(self.layers)
+            raise ValueError(f"{self}: carry must be a tuple with one entry for each of {count} layers, got {got}.")
         carries = []
         for i, layer in enumerate(self._dropped()):
             layer_key = None if key is None else jax.random.fold_in(key, i)

@@ -46,9 +46,7 @@ class Projecting:
     def __post_init__(self):
         checks.positive(self, "features")
         checks.one_of(self, "kernel_init", INITIALIZERS)
-        object.__setattr__(self, "param_dtype", jnp.dtype(self.param_dtype).name)
-        if self.state_dtype is not None:
-            object.__setattr__(self, "state_dtype", jnp.dtype(self.state_dtype).name)
+        checks.floating(self, "param_dtype", "state_dtype")
         super().__post_init__()  # type: ignore[misc]  # that of the contract it is mixed into
 
     def project(self, params, xs):
