@@ -19,18 +19,18 @@ def length_mask(lengths, steps):
       TypeError: lengths are not integers.
       ValueError: a length is negative or beyond ``steps`` (checked when the values are known, that is outside of ``jit``).
     """
-    if not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
-        raise TypeError(f"length_mask: lengths must be integers, got dtype {jnp.result_type(lengths)}.")
-    if not isinstance(lengths, jax.core.Tracer):
-        known = np.asarray(lengths)
-        if known.size and (known.min() < 0 or known.max() > steps):
-            raise ValueError(
-                f"length_mask: lengths must lie in 0..{steps} (the number of steps), got {known.min()}..{known.max()}; "
-                "clip the lengths or pad the sequences further."
-            )
+    known = None if isinstance(lengths, jax.core.Tracer) else np.asarray(lengths)
+    dtype = lengths.dtype if known is None else known.dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(f"length_mask: lengths must be integers, got dtype {dtype}.")
+    if known is not None and known.size and (known.min() < 0 or known.max() > steps):
+        raise ValueError(
+            f"length_mask: lengths must lie in 0..{steps} (the number of steps), got {known.min()}..{known.max()}; "
+            "clip the lengths or pad the sequences further."
+        )
     lengths = jnp.asarray(lengths)
     positions = jnp.arange(steps).reshape((steps,) + (1,) * lengths.ndim)
-    return positions < lengths
+    return positions < lengths.astype(positions.dtype)
 
 
 def over(mask, leaf):

@@ -1,0 +1,208 @@
+"""The engines against the plain scan, and what makes each of them worth having."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import seqjax as sj
+from seqjax import engines
+
+T, B, H = 5, 3, 4
+
+drawn = functools.partial(settings, max_examples=25, deadline=None, derandomize=True, database=None)
+steps = hnp.arrays(bool, (T, B))
+
+
+def recur(params, h):
+    return h @ params["recurrent_kernel"]
+
+
+def gate(params, h, u, r):
+    h = jnp.tanh(u * params["scale"] + r) + 0.5 * h
+    return h, h * u
+
+
+def case(seed=0):
+    """params, carry, us, and the state of a sequence that begins, all of them to be learnt."""
+    rng = np.random.default_rng(seed)
+    params = {"recurrent_kernel": rng.normal(size=(H, H)) / 2, "scale": rng.normal(size=H)}
+    return jax.tree.map(jnp.asarray, (params, rng.normal(size=(B, H)), rng.normal(size=(T, B, H)), rng.normal(size=(B, H))))
+
+
+def plainly(params, carry, us, fresh, mask, resets):
+    return engines.scan(lambda h, u: gate(params, h, u, recur(params, h)), carry, us, mask=mask, resets=resets, fresh=fresh)
+
+
+def hoisted(params, carry, us, fresh, mask, resets):
+    return engines.hoisted(recur, gate, params, carry, us, mask=mask, resets=resets, fresh=fresh)
+
+
+def loss(run, params, carry, us, fresh, mask=None, resets=None):
+    final, ys = run(params, carry, us, fresh, mask, resets)
+    return jnp.sum(jnp.sin(ys)) + jnp.sum(jnp.cos(final))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradients(run, *arguments):
+    return jax.value_and_grad(loss, argnums=(1, 2, 3, 4))(run, *arguments)
+
+
+def close(actual, expected, tolerance=1e-12):
+    for got, want in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+@drawn()
+@given(mask=steps, resets=steps)
+def test_hoisted_is_the_scan_for_any_mask_and_resets(mask, resets):
+    with jax.enable_x64(True):
+        close(gradients(hoisted, *case(), mask, resets), gradients(plainly, *case(), mask, resets))
+
+
+def test_a_state_that_begins_gets_its_gradient_through_every_reset():
+    resets = np.zeros((T, B), bool)
+    resets[1, 0] = resets[3, 0] = resets[2, 1] = True
+    with jax.enable_x64(True):
+        _, (_, _, _, dfresh) = gradients(hoisted, *case(), np.ones((T, B), bool), resets)
+        _, (_, _, _, expected) = gradients(plainly, *case(), np.ones((T, B), bool), resets)
+    close(dfresh, expected)
+    assert np.min(np.abs(dfresh[:2])) > 0
+    np.testing.assert_array_equal(dfresh[2], np.zeros(H))  # its sequence never begins anew
+
+
+def test_second_derivatives_by_reverse_over_reverse():
+    with jax.enable_x64(True):
+        arguments = case()
+        direction = jax.tree.map(
+            lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), arguments[:3]
+        )
+
+        @functools.partial(jax.jit, static_argnums=0)
+        def curvature(run, params, carry, us, fresh, mask, resets):
+            def slope(params, carry, us):
+                slopes = jax.grad(loss, argnums=(1, 2, 3))(run, params, carry, us, fresh, mask, resets)
+                return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, slopes, direction)))
+
+            return jax.grad(slope, argnums=(0, 1, 2))(params, carry, us)
+
+        mask = np.arange(T)[:, None] < np.array([5, 3, 0])
+        resets = np.arange(T)[:, None] == np.array([2, 1, 4])
+        expected = curvature(plainly, *arguments, mask, resets)
+        close(curvature(hoisted, *arguments, mask, resets), expected)
+        assert all(np.max(np.abs(leaf)) > 0.01 for leaf in jax.tree.leaves(expected))
+
+
+def test_forward_mode_needs_the_plain_scan():
+    params, carry, us, fresh = case()
+
+    def tangent(run):
+        return jax.jvp(lambda us: loss(run, params, carry, us, fresh), (us,), (jnp.ones_like(us),))[1]
+
+    assert tangent(plainly) != 0
+    with pytest.raises(TypeError, match="forward-mode"):
+        tangent(hoisted)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_hoisted_flattens_any_number_of_batch_axes(batch):
+    rng = np.random.default_rng(0)
+    params = case()[0]
+    carry, us = jnp.asarray(rng.normal(size=(*batch, H))), jnp.asarray(rng.normal(size=(T, *batch, H)))
+
+    def total(run, params):
+        return jnp.sum(jnp.sin(run(params)[1]))
+
+    actual = jax.grad(lambda p: total(lambda p: engines.hoisted(recur, gate, p, carry, us, batch_axes=len(batch)), p))(
+        params
+    )
+    expected = jax.grad(lambda p: total(lambda p: plainly(p, carry, us, None, None, None), p))(params)
+    close(actual, expected, 1e-5)
+
+
+def backward_loops(recurrence):
+    """The loops that run from the last step to the first, in the gradient of a recurrence."""
+    xs = jnp.ones((7, 2, 3))
+    params = recurrence.init(jax.random.key(0), xs)
+    carry = recurrence.initial_carry(params, (2,))
+    jaxpr = jax.make_jaxpr(jax.grad(lambda p: jnp.sum(recurrence.apply(p, carry, xs)[1] ** 2)))(params)
+    return [e for e in equations(jaxpr.jaxpr) if e.primitive.name == "scan" and e.params["reverse"]]
+
+
+def equations(jaxpr):
+    """All equations of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")
+        ):
+            if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                yield from equations(getattr(inner, "jaxpr", inner))
+
+
+def carried_shapes(loop):
+    first = loop.params["num_consts"]
+    return [v.aval.shape for v in loop.invars[first : first + loop.params["num_carry"]]]
+
+
+TRANSCENDENTAL = {"tanh", "logistic", "exp", "log", "erf", "sin", "cos", "pow"}
+
+
+@pytest.mark.parametrize("cell", [sj.LSTM, sj.GRU, sj.Elman])
+def test_backward_loop_of_hoisted_carries_no_weight_gradient_and_computes_no_activation(cell):
+    weights = cell(4).init(jax.random.key(0), jnp.ones((1, 1, 3)))["recurrent_kernel"].shape
+    (loop,) = backward_loops(cell(4, engine="hoisted"))
+    (plain,) = backward_loops(cell(4, engine="scan"))
+    assert weights in carried_shapes(plain)  # what hoisting takes out of the loop
+    assert weights not in carried_shapes(loop)
+    names = {equation.primitive.name for equation in equations(loop.params["jaxpr"].jaxpr)}
+    assert "dot_general" in names
+    assert not names & TRANSCENDENTAL
+
+
+@drawn()
+@given(mask=steps, resets=steps, size=st.integers(1, T))
+def test_associative_is_the_scan_for_any_mask_resets_and_number_of_steps(mask, resets, size):
+    rng = np.random.default_rng(0)
+    decay, drive = rng.uniform(0.5, 1, size=(T, B, H))[:size], rng.normal(size=(T, B, H))[:size]
+    h, fresh = rng.normal(size=(2, B, H))
+    with jax.enable_x64(True):
+        arguments = jax.tree.map(jnp.asarray, (decay, drive, h, fresh))
+        close(*(linear(run, *arguments, mask[:size], resets[:size]) for run in (linear_associative, linear_scan)))
+
+
+def linear_associative(decay, drive, h, fresh, mask, resets):
+    return engines.associative(decay, drive, h, mask=mask, resets=resets, fresh=fresh)
+
+
+def linear_scan(decay, drive, h, fresh, mask, resets):
+    def step(h, u):
+        h = u[0] * h + u[1]
+        return h, h
+
+    hs, held = [], h
+    for t in range(len(drive)):  # unlike ys, states are held at invalid steps
+        held, _ = engines.scan(
+            step, held, (decay[t : t + 1], drive[t : t + 1]), mask=mask[t : t + 1], resets=resets[t : t + 1], fresh=fresh
+        )
+        hs.append(held)
+    return jnp.stack(hs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def linear(run, *arguments):
+    mask, resets = arguments[4:]
+    return jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(run(*a, mask, resets))), argnums=(0, 1, 2, 3))(*arguments[:4])
+
+
+def test_auto_is_the_associative_scan_where_time_can_be_parallel(monkeypatch):
+    assert sj.MinGRU(4)._chosen_engine() == "scan"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert sj.MinGRU(4)._chosen_engine() == "associative"
+    assert sj.LSTM(4)._chosen_engine() == "hoisted"
+    assert sj.ChoGRU(4)._chosen_engine() == "scan"
