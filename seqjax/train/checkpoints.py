@@ -1,6 +1,9 @@
 """Checkpoints that are whole or not there: written by Orbax, proved by a digest, kept to the best and the last few."""
 
 import hashlib
+import itertools
+import json
+import math
 import pathlib
 import shutil
 
@@ -17,9 +20,9 @@ class CorruptCheckpointError(RuntimeError):
 class Checkpoints:
     """The checkpoints of a run.
 
-    A checkpoint holds a tree of arrays and a JSON-able dict ``about`` it. It appears under its final name only when all of it
-    is written. Its content's digest is stored with it and verified when it is read: one that was truncated, changed or made
-    by another run is refused, moved aside, and the one before is taken.
+    A checkpoint holds a tree of arrays and a JSON-able dict ``about`` it. It appears under its final name only when all of
+    it is written. Its content's digest is stored with it and verified when it is read: one that was truncated, changed or
+    made by another run is refused, moved aside, and the one before is taken.
 
     Args:
       directory: where they are; made if need be.
@@ -42,7 +45,7 @@ class Checkpoints:
             best_mode="min",
             enable_async_checkpointing=False,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=self.options)
+        self._manager = _Manager(self.directory, options=self.options)
 
     def tidy(self):
         """Removes what writes that were cut off have left. For the one process that writes here, before it does."""
@@ -58,13 +61,15 @@ class Checkpoints:
         return self._manager.best_step()
 
     def save(self, step, tree, about, metric=None):
-        """Writes a checkpoint; one that is already there stays."""
+        """Writes a checkpoint; one that is already there stays. A metric that is not a number is never the best."""
         if step in self._manager.all_steps():
             return
         arrays = _to_host(tree)
-        about = {"about": about, "fingerprint": self.fingerprint, "digest": _digest(arrays)}
-        items = ocp.args.Composite(tree=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about))
-        self._manager.save(step, args=items, metrics=None if metric is None else {"metric": float(metric)})
+        metrics = None if metric is None or math.isnan(metric) else {"metric": float(metric)}
+        record = {"about": about, "fingerprint": self.fingerprint, "digest": _digest(arrays)}
+        record["seal"] = _seal(record, metrics)
+        items = ocp.args.Composite(tree=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(record))
+        self._manager.save(step, args=items, metrics=metrics)
 
     def restore(self, like, step=None):
         """Reads one checkpoint.
@@ -87,15 +92,16 @@ class Checkpoints:
         items = ocp.args.Composite(tree=ocp.args.StandardRestore(example), about=ocp.args.JsonRestore())
         try:
             read = self._manager.restore(step, args=items)
-            tree, about = read["tree"], read["about"]
-            if about["fingerprint"] != self.fingerprint and self.fingerprint is not None:
+            tree, record = read["tree"], read["about"]
+            if record["fingerprint"] != self.fingerprint and self.fingerprint is not None:
                 raise ValueError("it was made with another configuration")
-            if about["digest"] != _digest(tree):
+            seal = _seal(record, self._manager.metrics(step))
+            if record["digest"] != _digest(tree) or record.get("seal", seal) != seal:
                 raise ValueError("its content is not what was saved")
         except Exception as error:  # whatever the file system and the decoders come up with
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise CorruptCheckpointError(f"{path}: this checkpoint is refused: {reason}") from error
-        return _from_host(tree, like), about["about"]
+        return _from_host(tree, like), record["about"]
 
     def restore_newest(self, like):
         """Reads the newest checkpoint that is whole; those refused are moved to ``<directory>/../refused``.
@@ -124,17 +130,28 @@ class Checkpoints:
         if not steps:
             return
         self._manager.close()
+        refused = self.directory.parent / "refused"
+        refused.mkdir(exist_ok=True)
         for step in steps:
-            target = self.directory.parent / "refused" / str(step)
-            target.parent.mkdir(exist_ok=True)
-            if target.exists():
-                shutil.rmtree(target)
+            names = (f"{step}.{again}" if again else f"{step}" for again in itertools.count())
+            target = next(refused / name for name in names if not (refused / name).exists())
             shutil.move(self.directory / str(step), target)
-        self._manager = ocp.CheckpointManager(self.directory, options=self.options)
+        self._manager = _Manager(self.directory, options=self.options)
 
     def close(self):
         """Waits for what is being written."""
         self._manager.close()
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which reads the metrics of all checkpoints when it is made."""
+
+    def metrics(self, step):
+        """None where they cannot be read: one damaged file must not keep the other checkpoints from being opened."""
+        try:
+            return {"metric": float(super().metrics(step)["metric"])}
+        except (ValueError, TypeError, KeyError):
+            return None
 
 
 def _metric(metrics):
@@ -151,7 +168,10 @@ def _to_host(tree):
 
 
 def _from_host(tree, like):
-    return jax.tree.map(lambda x, other: jax.random.wrap_key_data(x) if _is_key(other) else x, tree, like)
+    def wrap(x, other):
+        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(other)) if _is_key(other) else x
+
+    return jax.tree.map(wrap, tree, like)
 
 
 def _digest(tree):
@@ -161,3 +181,9 @@ def _digest(tree):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape};".encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+def _seal(record, metrics):
+    """SHA-256 of all that is kept about a checkpoint, the digest of its arrays included."""
+    sealed = [record["about"], record["fingerprint"], record["digest"], metrics]
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
