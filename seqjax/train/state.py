@@ -35,8 +35,8 @@ def create(params, optimizer, key, *, carry=(), average=False):
       carry: the recurrent state before the first chunk, batch axis first.
       average: whether to keep a moving average of the parameters.
     """
-    params = jax.tree.map(jnp.array, params)  # the step donates its state: what the caller holds must stay alive
-    carry = jax.tree.map(jnp.array, carry)
+    # The step donates its state: what the caller holds must stay alive.
+    params, carry, key = jax.tree.map(jnp.copy, (params, carry, key))
     shadow = jax.tree.map(jnp.array, params) if average else ()
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, shadow, key)
 
