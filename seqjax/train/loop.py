@@ -9,6 +9,8 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seqjax.train.checkpoints import Checkpoints
@@ -94,7 +96,7 @@ def fit(loss, optimizer, state, data, plan, *, evaluate=None, directory=None, fi
       at once.
 
     Raises:
-      NonFiniteLossError: the loss is not finite.
+      NonFiniteLossError: the loss is not finite, or the parameters are not when it is time to save them.
       CorruptCheckpointError: there are checkpoints and none can be read.
     """
     loop = _Loop(step_function(loss, optimizer, devices=plan.devices, average=plan.average), plan, evaluate, at or {})
@@ -142,6 +144,8 @@ class _Loop:
         began = time.perf_counter() - self.progress.seconds
         pending = []
         while self.progress.step < self.plan.steps:
+            if self.plan.patience is not None and self.progress.stale >= self.plan.patience:
+                return Outcome(state, "no improvement", self.progress)
             state, metrics = self.advance(state, next(batches))
             self.progress.step += 1
             step, last = self.progress.step, self.progress.step == self.plan.steps
@@ -158,8 +162,6 @@ class _Loop:
             self._mark(state, batches, reports, last or asked.is_set())
             if asked.is_set():
                 return Outcome(state, "interrupted", self.progress)
-            if self.plan.patience is not None and self.progress.stale >= self.plan.patience:
-                return Outcome(state, "no improvement", self.progress)
         return Outcome(state, "finished", self.progress)
 
     def _mark(self, state, batches, reports, last):
@@ -169,6 +171,8 @@ class _Loop:
         if not (evaluating or last or _due(step, self.plan.checkpoint_every)):
             return
         self._check_finite()
+        if not _finite(state.params):
+            raise NonFiniteLossError(self._story("the parameters are not finite after", step))
         metric = self._evaluated(state, reports) if evaluating else None
         if self.checkpoints is not None:
             self.progress.data = batches.get_state()
@@ -187,9 +191,9 @@ class _Loop:
         while len(self.unchecked) > but:
             step, value = self.unchecked.pop(0)
             if not np.isfinite(value):
-                raise NonFiniteLossError(self._story(step, float(value)))
+                raise NonFiniteLossError(self._story(f"the loss is {float(value)} at", step))
 
-    def _story(self, step, value):
+    def _story(self, what, step):
         saved = self.checkpoints.steps() if self.checkpoints is not None else []
         where = (
             f"the last good checkpoint is {self.checkpoints.directory / str(saved[-1])}"
@@ -197,13 +201,18 @@ class _Loop:
             else "there is no checkpoint"
         )
         return (
-            f"the loss is {value} at step {step}, batch {step - 1} of the data; {where}. "
+            f"{what} step {step}, batch {step - 1} of the data; {where}. "
             "Lower the learning rate, clip the gradients (optax.clip_by_global_norm) or look at that batch."
         )
 
 
 def _due(step, every):
     return every is not None and step % every == 0
+
+
+def _finite(tree):
+    numbers = (leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in numbers)
 
 
 def _mean(pending):
