@@ -60,6 +60,14 @@ def write_json(path, value):
     os.replace(temporary, path)
 
 
+def keep_json(path, value):
+    """Writes a JSON file, or makes sure that the one which is there says the same."""
+    if not path.exists():
+        write_json(path, value)
+    elif (found := read_json(path)) != value:
+        raise ValueError(f"{path} says {found!r}, and now it would be {value!r}. Choose another --run.")
+
+
 def record(experiment, preset, config, metrics, minutes):
     """Appends a result to ``experiments/results/<experiment>.jsonl``."""
     RESULTS.mkdir(exist_ok=True)

@@ -1,0 +1,184 @@
+"""What combinators add to the recurrences they are made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax as sj
+
+T, B, F = 7, 3, 4
+
+
+def start(recurrence, xs, seed=0):
+    """params of a recurrence, none of them zero, and its initial carry."""
+    params = recurrence.init(jax.random.key(seed), xs)
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda p: p + jnp.asarray(0.2 * rng.normal(size=p.shape), p.dtype), params)
+    return params, recurrence.initial_carry(params, xs.shape[1:-1])
+
+
+def inputs(steps=T, batch=B, features=F, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(steps, batch, features)), jnp.float32)
+
+
+class Echo(sj.Recurrence):
+    """Gives its inputs back."""
+
+    def init(self, key, xs):
+        return {}
+
+    def initial_carry(self, params, batch_shape):
+        return ()
+
+    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
+        return carry, xs
+
+
+def dropped(rate, locked=False, seed=0, steps=200):
+    """What dropout leaves of ones."""
+    xs = jnp.ones((steps, 20, 10))
+    return np.asarray(sj.Dropout(Echo(), rate, locked=locked).apply({}, (), xs, key=jax.random.key(seed))[1])
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_rate_and_scales_what_stays(rate):
+    ys = dropped(rate)
+    share = np.mean(ys == 0)
+    assert abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / ys.size)
+    np.testing.assert_allclose(ys[ys != 0], 1 / (1 - rate), rtol=1e-6)
+
+
+def test_dropout_draws_anew_for_every_step_sequence_and_feature():
+    ys = dropped(0.5)
+    assert (ys[0] != ys[1]).any()
+    assert (ys[:, 0] != ys[:, 1]).any()
+    assert (ys[..., 0] != ys[..., 1]).any()
+
+
+def test_locked_dropout_draws_once_for_all_steps():
+    ys = dropped(0.5, locked=True)
+    np.testing.assert_array_equal(ys, np.broadcast_to(ys[0], ys.shape))
+    assert (ys[0, 0] != ys[0, 1]).any()
+    assert 0.3 < np.mean(ys == 0) < 0.7
+
+
+def test_dropout_of_another_key_is_another():
+    assert (dropped(0.5, seed=0) != dropped(0.5, seed=1)).any()
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_dropout_without_a_key_is_the_recurrence_itself(locked):
+    xs, cell = inputs(), sj.GRU(5)
+    params, carry = start(cell, xs)
+    expected = cell.apply(params, carry, xs)
+    actual = sj.Dropout(cell, 0.5, locked=locked).apply(params, carry, xs)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def test_dropout_of_nothing_is_not_random():
+    assert not sj.Dropout(sj.GRU(5), 0.0).stochastic
+    assert sj.Dropout(sj.Dropout(sj.GRU(5), 0.1), 0.0).stochastic
+
+
+def test_dropout_passes_a_key_of_its_own_on():
+    """Two dropouts on top of each other drop other inputs each: a quarter stays."""
+    xs = jnp.ones((200, 20, 10))
+    _, ys = sj.Dropout(sj.Dropout(Echo(), 0.5), 0.5).apply({}, (), xs, key=jax.random.key(0))
+    assert abs(np.mean(np.asarray(ys) != 0) - 0.25) < 0.02
+
+
+def test_stack_drops_between_layers_only():
+    xs = jnp.ones((200, 20, 10))
+    for layers, share in ((1, 1.0), (2, 0.5), (3, 0.25)):
+        stack = sj.Stack(*[Echo()] * layers, dropout=0.5)
+        _, ys = stack.apply({str(i): {} for i in range(layers)}, ((),) * layers, xs, key=jax.random.key(0))
+        assert abs(np.mean(np.asarray(ys) != 0) - share) < 0.02
+    assert not sj.Stack(Echo(), dropout=0.5).stochastic
+    assert sj.Stack(Echo(), Echo(), dropout=0.5).stochastic
+
+
+def test_stack_is_its_layers_one_after_the_other():
+    xs, mask = inputs(), sj.length_mask(np.array([7, 4, 0]), T)
+    resets = np.zeros((T, B), bool)
+    resets[2] = True
+    lower, upper = sj.LSTM(5), sj.GRU(6)
+    params, carry = start(sj.Stack(lower, upper), xs)
+    carry = jax.tree.map(lambda leaf: leaf + 0.3, carry)
+    first, hs = lower.apply(params["0"], carry[0], xs, mask=mask, resets=resets)
+    second, ys = upper.apply(params["1"], carry[1], hs, mask=mask, resets=resets)
+    actual = sj.Stack(lower, upper).apply(params, carry, xs, mask=mask, resets=resets)
+    jax.tree.map(np.testing.assert_array_equal, actual, ((first, second), ys))
+
+
+def test_stack_layers_have_parameters_of_their_own():
+    params = sj.Stack(sj.GRU(4), sj.GRU(4)).init(jax.random.key(0), inputs())
+    assert (params["0"]["kernel"] != params["1"]["kernel"]).any()
+
+
+def test_stack_of_bidirectional_reads_both_directions():
+    stack = sj.Stack(sj.Bidirectional(sj.GRU(5), sj.LSTM(6)), sj.GRU(3))
+    params, carry = start(stack, inputs())
+    assert params["1"]["kernel"].shape == (11, 9)
+    assert not stack.causal
+    assert stack.apply(params, carry, inputs())[1].shape == (T, B, 3)
+
+
+@pytest.mark.parametrize("lengths", [(7, 7, 7), (7, 3, 1), (0, 5, 2)])
+def test_bidirectional_is_two_passes_over_each_ragged_sequence(lengths):
+    xs = inputs()
+    both = sj.Bidirectional(sj.LSTM(5), sj.GRU(6))
+    params, carry = start(both, xs)
+    carry = jax.tree.map(lambda leaf: leaf + 0.3, carry)
+    final, ys = both.apply(params, carry, xs, mask=sj.length_mask(np.array(lengths), T))
+    assert isinstance(final, sj.BidirectionalFinal)
+    for b, length in enumerate(lengths):
+        x = xs[:length, b]
+        forward, backward = (jax.tree.map(lambda leaf, b=b: leaf[b], part) for part in carry)
+        forward, ahead = both.forward.apply(params["forward"], forward, x)
+        backward, back = both.backward.apply(params["backward"], backward, jnp.flip(x, 0))
+        expected = jnp.concatenate([ahead, jnp.flip(back, 0)], -1)
+        np.testing.assert_allclose(ys[:length, b], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(ys[length:, b], np.zeros((T - length, 11), np.float32))
+        np.testing.assert_allclose(final.forward.c[b], forward.c, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(final.backward.h[b], backward.h, rtol=1e-5, atol=1e-6)
+
+
+def test_bidirectional_of_a_stack_is_not_a_stack_of_bidirectionals():
+    layers = sj.Bidirectional(sj.Stack(sj.GRU(5), sj.GRU(5)), sj.Stack(sj.GRU(5), sj.GRU(5)))
+    params, carry = start(layers, inputs())
+    assert params["forward"]["1"]["kernel"].shape == (5, 15)
+    assert layers.apply(params, carry, inputs())[1].shape == (T, B, 10)
+
+
+def test_reverse_twice_is_the_recurrence_itself():
+    xs, mask = inputs(), sj.length_mask(np.array([7, 4, 0]), T)
+    cell = sj.GRU(5)
+    params, carry = start(cell, xs)
+    actual = sj.Reverse(sj.Reverse(cell)).apply(params, carry, xs, mask=mask)
+    jax.tree.map(np.testing.assert_array_equal, actual, cell.apply(params, carry, xs, mask=mask))
+
+
+def test_residual_adds_the_inputs_where_they_count():
+    xs, mask = inputs(), sj.length_mask(np.array([7, 4, 0]), T)
+    cell = sj.GRU(F)
+    params, carry = start(cell, xs)
+    _, ys = sj.Residual(cell).apply(params, carry, jnp.where(mask[..., None], xs, jnp.nan), mask=mask)
+    _, inner = cell.apply(params, carry, xs, mask=mask)
+    np.testing.assert_allclose(ys, jnp.where(mask[..., None], xs + inner, 0.0), rtol=1e-6)
+
+
+def test_residual_refuses_another_width():
+    cell = sj.GRU(F + 1)
+    params, carry = start(cell, inputs())
+    with pytest.raises(ValueError, match=r"Residual.*outputs have 5 features but the inputs they are added to have 4"):
+        sj.Residual(cell).apply(params, carry, inputs())
+
+
+def test_dropout_in_one_direction_makes_both_random():
+    both = sj.Bidirectional(sj.GRU(5), sj.Dropout(sj.GRU(5)))
+    params, carry = start(both, inputs())
+    ys = [both.apply(params, carry, inputs(), key=key)[1] for key in (None, jax.random.key(0))]
+    assert both.stochastic
+    np.testing.assert_array_equal(ys[0][..., :5], ys[1][..., :5])
+    assert (ys[0][..., 5:] != ys[1][..., 5:]).any()
