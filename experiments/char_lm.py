@@ -180,6 +180,8 @@ class Task:
 
     def write(self, weights, prompt, length, key, *, temperature=1.0, top_k=None, top_p=None, rows=1, piece=64):
         """Yields texts that continue the prompt, a list with a piece for each of ``rows`` continuations at a time."""
+        if not prompt:
+            raise ValueError("char_lm: the prompt is empty; give at least one character to go on from.")
         weights = jax.device_put(weights, jax.devices()[0])
         codes = np.tile(self.vocabulary.encode(prompt), (rows, 1))
         carry, token = self.initial_carry(rows), jnp.asarray(codes[:, -1])

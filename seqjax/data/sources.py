@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import os
 import pathlib
+import zlib
 
 import pooch
 
@@ -73,7 +74,7 @@ def read_text(path):
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is empty, or not UTF-8: the first bad byte's offset is named.
+      ValueError: the file is empty, cut off, or not UTF-8: the first bad byte's offset is named.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -86,7 +87,12 @@ def read_text(path):
 
 def _read(path):
     data = path.read_bytes()
-    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    if data[:2] != b"\x1f\x8b":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: this gzip file is damaged ({error}); fetch it again.") from None
 
 
 def _decode(data, path):
