@@ -81,7 +81,7 @@ def step_function(loss, optimizer, *, devices=1, average=None):
     def advance(state, batch):
         key = jax.random.fold_in(state.key, state.step)
         grads, carry, metrics = shared(state.params, state.carry, batch, key)
-        metrics["gradient_norm"] = optax.global_norm(grads)
+        metrics["gradient_norm"] = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         shadow = state.average
