@@ -12,7 +12,7 @@ _PARTNER = {")": "(", "]": "[", "}": "{"}
 
 def is_balanced(code):
     """Whether all braces, brackets, parentheses, strings and comments of a piece of C are closed, in order."""
-    stack = []
+    stack: list[str] = []
     for token in _TOKEN.finditer(code):
         if token["open"]:
             return False

@@ -12,7 +12,8 @@ Numbers, minutes and devices are in README.md, from results/char_lm.jsonl. Contr
 import dataclasses
 import functools
 import pathlib
-from typing import Literal
+import zlib
+from typing import Any, Literal
 
 import flax.nnx
 import jax
@@ -40,7 +41,9 @@ class Config:
     features: int = 256
     embedding: int = 64
     dropout: float = 0.0
-    """Share dropped before the upper layers and before the head, one draw a chunk."""
+    """Share dropped before the upper layers and before the head."""
+    locked: bool = False
+    """Whether dropout draws once a chunk instead of at every character."""
     carried: bool = True
     """Whether the state goes on from chunk to chunk; the control starts it anew."""
     batch_size: int = 32
@@ -50,6 +53,8 @@ class Config:
     learning_rate: float = 4e-3
     warmup: int = 50
     weight_decay: float = 0.01
+    weight_drop: float = 0.0
+    """Share of the recurrent weights that is dropped, one draw a chunk (Merity et al. 2018)."""
     clip: float = 1.0
     average: float | None = 0.99
     """Decay of the moving average of the weights that is evaluated; None for none."""
@@ -80,10 +85,10 @@ class CharLM(flax.nnx.Module):
 
     def __init__(self, symbols, config, *, rngs):
         cell = getattr(sj, config.cell)
-        above = [sj.Dropout(cell(config.features), config.dropout, locked=True) for _ in range(config.layers - 1)]
+        above = [sj.Dropout(cell(config.features), config.dropout, locked=config.locked) for _ in range(config.layers - 1)]
         self.embed = flax.nnx.Embed(symbols, config.embedding, rngs=rngs)
         self.rnn = sj.nnx.RNN(sj.Stack(cell(config.features), *above), config.embedding, rngs=rngs)
-        self.dropout = flax.nnx.Dropout(config.dropout, broadcast_dims=(1,))
+        self.dropout = flax.nnx.Dropout(config.dropout, broadcast_dims=(1,) if config.locked else ())
         self.head = flax.nnx.Linear(config.features, symbols, rngs=rngs)
 
     def __call__(self, tokens, carry=None, *, key=None):
@@ -94,15 +99,29 @@ class CharLM(flax.nnx.Module):
         return carry, self.head(self.dropout(ys, deterministic=key is None, rngs=keys[1]))
 
 
-class Task:
-    """What a configuration means: the text, the vocabulary, and the model as pure functions of its weights."""
+def drop_recurrent(weights, rate, key):
+    """DropConnect on the recurrent kernels: each weight is zero with probability ``rate``, or scaled up."""
+    if rate == 0:
+        return weights
 
-    def __init__(self, config, vocabulary=None, text=None):
+    def leaf(path, x):
+        if "recurrent_kernel" not in jax.tree_util.keystr(path):
+            return x
+        own = jax.random.fold_in(key, zlib.crc32(jax.tree_util.keystr(path).encode()))
+        return jnp.where(jax.random.bernoulli(own, 1 - rate, x.shape), x / (1 - rate), 0.0)
+
+    return jax.tree_util.tree_map_with_path(leaf, weights)
+
+
+class Task:
+    """What a configuration means: the model as pure functions of its weights."""
+
+    def __init__(self, config, vocabulary):
         self.config = config
-        self.text = text or (texts.load(config.text) if vocabulary is None else None)
-        self.vocabulary = vocabulary or Vocabulary.of(self.text.train + self.text.validation + self.text.test)
+        self.vocabulary = vocabulary
         model = CharLM(len(self.vocabulary), config, rngs=flax.nnx.Rngs(config.seed))
-        self.graph, self.weights, self.rest = flax.nnx.split(model, flax.nnx.Param, ...)
+        parts: tuple[Any, Any, Any] = flax.nnx.split(model, flax.nnx.Param, ...)  # type: ignore[assignment]
+        self.graph, self.weights, self.rest = parts
 
     def model(self, weights):
         return flax.nnx.merge(self.graph, weights, self.rest)
@@ -114,6 +133,8 @@ class Task:
         """Mean negative log-likelihood of a chunk, nats per character."""
         if not self.config.carried:
             carry = jax.tree.map(jnp.zeros_like, carry)
+        drop_key, key = jax.random.split(key)
+        weights = drop_recurrent(weights, self.config.weight_drop, drop_key)
         carry, logits = self.model(weights)(batch["inputs"], carry, key=key)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]).mean(), (carry, {})
 
@@ -165,6 +186,12 @@ class Task:
             optax.clip_by_global_norm(config.clip), optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay)
         )
 
+    def state(self):
+        """The state before the first step of training."""
+        config = self.config
+        carry, key = self.initial_carry(config.batch_size), jax.random.key(config.seed)
+        return sj.train.create(self.weights, self.optimizer(), key, carry=carry, average=config.average is not None)
+
     @functools.cached_property
     def _draw(self):
         """``(weights, carry, token, key, settings) -> (carry, tokens)``, compiled once for each setting and length."""
@@ -204,13 +231,14 @@ def run(config, preset, directory, *, record=False, quiet=False):
     """Trains, or goes on training, and ends with a summary."""
     clock = runs.Clock()
     devices = runs.use_cores(config.batch_size)
-    task = Task(config)
+    text = texts.load(config.text)
+    task = Task(config, Vocabulary.of(text.train + text.validation + text.test))
     directory = runs.open_run(directory, "char_lm", preset, config)
-    runs.keep_json(directory / "text.json", task.text.origin)
+    runs.keep_json(directory / "text.json", text.origin)
     runs.keep_json(directory / "vocabulary.json", task.vocabulary.symbols)
     say = print if not quiet else (lambda *_, **__: None)
     size = sum(leaf.size for leaf in jax.tree.leaves(task.weights))
-    say(f"{task.text.origin}\n{len(task.text.train):,} to train on, {len(task.text.validation):,} held out, ", end="")
+    say(f"{text.origin}\n{len(text.train):,} to train on, {len(text.validation):,} held out, ", end="")
     say(f"{len(task.vocabulary)} symbols; {size:,} parameters; {runs.device()}; run {directory}")
     plan = sj.train.Plan(
         steps=config.steps,
@@ -221,23 +249,13 @@ def run(config, preset, directory, *, record=False, quiet=False):
         devices=devices,
         units=("characters", config.batch_size * config.chunk),
     )
-    optimizer = task.optimizer()
-    state = sj.train.create(
-        task.weights,
-        optimizer,
-        jax.random.key(config.seed),
-        carry=task.initial_carry(config.batch_size),
-        average=config.average is not None,
-    )
     outcome = sj.train.fit(
         task.loss,
-        optimizer,
-        state,
-        loader(task.vocabulary.encode(task.text.train), batch_size=config.batch_size, steps=config.chunk),
+        task.optimizer(),
+        task.state(),
+        loader(task.vocabulary.encode(text.train), batch_size=config.batch_size, steps=config.chunk),
         plan,
-        evaluate=lambda weights: {
-            "loss": task.evaluate(weights, task.text.validation, streams=_streams(task.text.validation))
-        },
+        evaluate=lambda w: {"loss": task.evaluate(w, text.validation, streams=_streams(text.validation))},
         directory=directory,
         fingerprint=runs.read_json(directory / "config.json")["config"],
         at={config.steps * part // 4: functools.partial(_write_sample, task, directory) for part in (1, 2, 3, 4)},
@@ -248,7 +266,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
             f"stopped at step {outcome.progress.step} of {config.steps}; go on with: python -m experiments resume {directory}"
         )
         return None
-    return _finish(task, preset, directory, outcome, clock, record, say)
+    return _finish(task, text, preset, directory, outcome, clock, record, say)
 
 
 def _streams(text):
@@ -265,10 +283,10 @@ def _write_sample(task, directory, state):
     path.write_text("".join(piece[0] for piece in pieces), encoding="utf-8")
 
 
-def _finish(task, preset, directory, outcome, clock, record, say):
+def _finish(task, text, preset, directory, outcome, clock, record, say):
     """The summary: the best weights on the whole held-out text, the loss curve, a sample."""
-    weights = best_weights(task, directory, outcome.state)
-    text, config = task.text, task.config
+    weights = best_weights(directory, outcome.state)
+    config = task.config
     metrics = {"val_nats_per_char": task.evaluate(weights, text.validation, streams=1)}
     windows = task.evaluate_windows(weights, text.validation)
     if windows is not None:
@@ -295,7 +313,8 @@ def _finish(task, preset, directory, outcome, clock, record, say):
     runs.write_json(directory / "summary.json", summary)
     if record:
         runs.record("char_lm", preset, config, metrics, clock.minutes())
-    sample = "".join(p[0] for p in task.write(weights, prompt_of(task.vocabulary), 300, jax.random.key(0), temperature=0.8))
+    pieces = task.write(weights, prompt_of(task.vocabulary), 300, jax.random.key(0), temperature=0.8)
+    sample = "".join(piece[0] for piece in pieces)
     say(f"\nA sample at temperature 0.8 (more: python -m experiments sample {directory}):\n{sample.strip()}\n")
     for name, value in metrics.items():
         say(f"{name}: {value:.4f}")
@@ -303,7 +322,7 @@ def _finish(task, preset, directory, outcome, clock, record, say):
     return summary
 
 
-def best_weights(task, directory, state):
+def best_weights(directory, state):
     """The weights of the best checkpoint of a run."""
     checkpoints = sj.train.Checkpoints(pathlib.Path(directory) / "checkpoints")
     try:
@@ -318,6 +337,4 @@ def restore(directory):
     stored = runs.read_json(pathlib.Path(directory) / "config.json")
     config = Config(**stored["config"])
     task = Task(config, Vocabulary(runs.read_json(pathlib.Path(directory) / "vocabulary.json")))
-    optimizer, carry = task.optimizer(), task.initial_carry(config.batch_size)
-    state = sj.train.create(task.weights, optimizer, jax.random.key(0), carry=carry, average=config.average is not None)
-    return task, best_weights(task, directory, state)
+    return task, best_weights(directory, task.state())

@@ -30,12 +30,68 @@ LINUX = Source(
     file="linux-4.19_kernel_ascii_shuf0.txt",
     sha256="49ef09cb6f8dfcfdc243c2259a7bb8128ed45ebd61b245d742cb08f94724b0e5",
     advice=(
-        "It is made from the repository 0x88888888/linux-4.19-comments at bac950f298: all kernel/**/*.{c,h} without lines that "
-        "hold non-ASCII bytes, files shuffled with random.Random(0) and joined. Or train on a text of yours: --text PATH."
+        "It is made from the repository 0x88888888/linux-4.19-comments at bac950f298: all kernel/**/*.{c,h} without the "
+        "lines that hold non-ASCII bytes, files shuffled with random.Random(0) and joined. Any other text: --text PATH."
     ),
 )
 
-STANDARD_LIBRARY = ["argparse", "ast", "base64", "bdb", "calendar", "cmd", "codecs", "configparser", "contextlib", "copy", "csv", "dataclasses", "difflib", "dis", "enum", "fractions", "functools", "getopt", "glob", "gzip", "hashlib", "heapq", "inspect", "ipaddress", "json/decoder", "json/encoder", "locale", "logging/__init__", "mailbox", "mimetypes", "netrc", "optparse", "pprint", "profile", "pstats", "queue", "random", "selectors", "shelve", "shlex", "shutil", "smtplib", "socketserver", "statistics", "string", "textwrap", "threading", "timeit", "tokenize", "trace", "traceback", "types", "uuid", "wave", "weakref"]
+STANDARD_LIBRARY = [
+    "argparse",
+    "ast",
+    "base64",
+    "bdb",
+    "calendar",
+    "cmd",
+    "codecs",
+    "configparser",
+    "contextlib",
+    "copy",
+    "csv",
+    "dataclasses",
+    "difflib",
+    "dis",
+    "enum",
+    "fractions",
+    "functools",
+    "getopt",
+    "glob",
+    "gzip",
+    "hashlib",
+    "heapq",
+    "inspect",
+    "ipaddress",
+    "json/decoder",
+    "json/encoder",
+    "locale",
+    "logging/__init__",
+    "mailbox",
+    "mimetypes",
+    "netrc",
+    "optparse",
+    "pprint",
+    "profile",
+    "pstats",
+    "queue",
+    "random",
+    "selectors",
+    "shelve",
+    "shlex",
+    "shutil",
+    "smtplib",
+    "socketserver",
+    "statistics",
+    "string",
+    "textwrap",
+    "threading",
+    "timeit",
+    "tokenize",
+    "trace",
+    "traceback",
+    "types",
+    "uuid",
+    "wave",
+    "weakref",
+]
 
 
 def load(name):
@@ -75,9 +131,7 @@ def standard_library():
     train = "".join(source for i, source in enumerate(sources) if i % 10 != 9)
     known = set(train)  # a symbol that only a held-out module has cannot be predicted by anything
     validation = "".join(symbol for symbol in "".join(held_out) if symbol in known)
-    return Text(
-        train, validation, "", _origin(f"source of {len(sources)} modules of Python's standard library", train + validation)
-    )
+    return Text(train, validation, "", _origin(f"{len(sources)} modules of Python's standard library", train + validation))
 
 
 def from_file(path):

@@ -64,8 +64,8 @@ class Source:
             return pathlib.Path(pooch.retrieve(self.url, f"sha256:{self.sha256}", fname=self.file, path=folder))
         except OSError as error:
             raise FileNotFoundError(
-                f"{self.name}: {self.file} is not at {where}, and {self.url} cannot be reached ({error}). Fetch it where there "
-                f"is a network, and put it there or set SEQJAX_DATA to the folder that holds {self.name}/. {self.advice}"
+                f"{self.name}: {self.file} is not at {where}, and {self.url} cannot be reached ({error}). Fetch it where "
+                f"there is a network, put it there, or set SEQJAX_DATA to the folder that holds {self.name}/. {self.advice}"
             ) from error
 
 

@@ -28,7 +28,7 @@ class Plan:
 
     Args:
       steps: steps of the whole run, those before a resume included.
-      evaluate_every: steps between evaluations on held-out data; one follows the last step. Each is followed by a checkpoint.
+      evaluate_every: steps between evaluations on held-out data, each with a checkpoint; one follows the last step.
       checkpoint_every: further checkpoints in between; None for none.
       log_every: steps between lines of the log.
       patience: stop after this many evaluations in a row without a better one; None never stops early.
@@ -108,7 +108,7 @@ class _Loop:
 
     def __init__(self, advance, plan, evaluate, at):
         self.advance, self.plan, self.evaluate, self.at = advance, plan, evaluate, at
-        self.checkpoints = None
+        self.checkpoints: Any = None
         self.progress = Progress()
         self.unchecked = []  # (step, loss) that nobody has looked at
 

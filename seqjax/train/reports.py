@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar, plain lines where the output is no terminal, JSON lines always, TensorBoard if installed."""
+"""What a run tells: a progress bar or plain lines, JSON lines always, TensorBoard events where a writer is installed."""
 
 import importlib.util
 import json

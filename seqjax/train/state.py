@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -71,7 +72,7 @@ def step_function(loss, optimizer, *, devices=1, average=None):
     def gradients(params, carry, batch, key):
         key = jax.random.fold_in(key, jax.lax.axis_index("batch"))
         (value, (carry, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(params, carry, batch, key)
-        grads, metrics = jax.lax.pmean((grads, {"loss": value, **metrics}), "batch")
+        grads, metrics = _mean_over_devices((grads, {"loss": value, **metrics}))
         return grads, jax.lax.stop_gradient(carry), metrics
 
     shared = jax.shard_map(
@@ -91,14 +92,31 @@ def step_function(loss, optimizer, *, devices=1, average=None):
         return TrainState(state.step + 1, params, opt_state, carry, shadow, state.key), metrics
 
     replicated, rows = NamedSharding(mesh, whole), NamedSharding(mesh, split)
-    layout = TrainState(replicated, replicated, replicated, carry=rows, average=replicated, key=replicated)
+    layout: Any = TrainState._make([replicated] * len(TrainState._fields))._replace(carry=rows)
     compiled = jax.jit(advance, donate_argnums=0, in_shardings=(layout, rows), out_shardings=(layout, replicated))
+
+    one_at_a_time = devices > 1 and jax.default_backend() == "cpu"
+    running: list = []
 
     def step(state, batch):
         _divides(devices, batch)
-        return compiled(state, batch)
+        if one_at_a_time:
+            jax.block_until_ready(running)
+        state, metrics = compiled(state, batch)
+        running[:] = [metrics["loss"]]
+        return state, metrics
 
     return step
+
+
+def _mean_over_devices(tree):
+    """The mean over devices, in one collective.
+
+    On a CPU a collective blocks one of as many threads as there are cores. Several at once, of one step or of two steps in
+    flight, can block all of them, and the devices wait for each other for ever (seen with jaxlib 0.10.1).
+    """
+    vector, restore = jax.flatten_util.ravel_pytree(tree)
+    return restore(jax.lax.pmean(vector, "batch"))
 
 
 def _divides(devices, batch):
