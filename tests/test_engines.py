@@ -146,8 +146,8 @@ def equations(jaxpr):
 
 
 def carried_shapes(loop):
-    first = loop.params["num_consts"]
-    return [v.aval.shape for v in loop.invars[first : first + loop.params["num_carry"]]]
+    """Shapes of what a loop carries from step to step; what it stacks has the number of steps in front."""
+    return [v.aval.shape for v in loop.outvars if v.aval.shape[:1] != (loop.params["length"],)]
 
 
 TRANSCENDENTAL = {"tanh", "logistic", "exp", "log", "erf", "sin", "cos", "pow"}
