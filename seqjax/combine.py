@@ -278,7 +278,8 @@ class Dropout(_Wrapper):
         if key is not None:
             key, own = jax.random.split(key)
             shape = xs.shape[1:] if self.locked else xs.shape
-            kept = jax.random.bernoulli(own, 1 - self.rate, shape)
+            # Without the barrier XLA on a CPU draws again wherever the mask is used.
+            kept = jax.lax.optimization_barrier(jax.random.bernoulli(own, 1 - self.rate, shape))
             xs = jnp.where(kept, xs / (1 - self.rate), jnp.zeros((), xs.dtype))
         return self.recurrence.apply(params, carry, xs, mask=mask, resets=resets, key=key)
 
