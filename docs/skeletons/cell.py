@@ -25,10 +25,10 @@ class MGU(parts.Dense, GatedCell):
     """
 
     def init(self, key, xs):
-        return self._dense(key, xs, gates=2)
+        return self.dense_params(key, xs, gates=2)
 
     def initial_carry(self, params, batch_shape):
-        return MGUCarry(self._zero_state(batch_shape))
+        return MGUCarry(self.zero_state(batch_shape))
 
     def gate(self, params, carry, u, r):
         (u_f, u_n), (r_f, r_n) = jnp.split(u, 2, axis=-1), jnp.split(r, 2, axis=-1)

@@ -66,11 +66,11 @@ class Elman(parts.Dense, GatedCell):
             checks.one_of(self, "activation", parts.ACTIVATIONS)
 
     def init(self, key, xs):
-        return self._dense(key, xs, gates=1)
+        return self.dense_params(key, xs, gates=1)
 
     def initial_carry(self, params, batch_shape):
         del params
-        return ElmanCarry(h=self._zero_state(batch_shape))
+        return ElmanCarry(h=self.zero_state(batch_shape))
 
     def gate(self, params, carry, u, r):
         del params, carry

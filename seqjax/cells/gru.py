@@ -56,11 +56,11 @@ class GRU(parts.Dense, GatedCell):
     """
 
     def init(self, key, xs):
-        return self._dense(key, xs, gates=3)
+        return self.dense_params(key, xs, gates=3)
 
     def initial_carry(self, params, batch_shape):
         del params
-        return GRUCarry(h=self._zero_state(batch_shape))
+        return GRUCarry(h=self.zero_state(batch_shape))
 
     def gate(self, params, carry, u, r):
         del params
@@ -111,11 +111,11 @@ class ChoGRU(parts.Dense, Cell):
     """
 
     def init(self, key, xs):
-        return self._dense(key, xs, gates=3)
+        return self.dense_params(key, xs, gates=3)
 
     def initial_carry(self, params, batch_shape):
         del params
-        return GRUCarry(h=self._zero_state(batch_shape))
+        return GRUCarry(h=self.zero_state(batch_shape))
 
     def step(self, params, carry, u):
         H, h, R = self.features, carry.h, params["recurrent_kernel"]

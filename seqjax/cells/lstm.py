@@ -62,7 +62,7 @@ class LSTM(parts.Dense, GatedCell):
     forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
 
     def init(self, key, xs):
-        params = self._dense(key, xs, gates=4)
+        params = self.dense_params(key, xs, gates=4)
         if self.use_bias:
             forget = slice(self.features, 2 * self.features)
             params["bias"] = params["bias"].at[forget].set(self.forget_bias)
@@ -70,7 +70,7 @@ class LSTM(parts.Dense, GatedCell):
 
     def initial_carry(self, params, batch_shape):
         del params
-        return LSTMCarry(c=self._zero_state(batch_shape), h=self._zero_state(batch_shape))
+        return LSTMCarry(c=self.zero_state(batch_shape), h=self.zero_state(batch_shape))
 
     def gate(self, params, carry, u, r):
         del params

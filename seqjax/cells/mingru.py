@@ -48,11 +48,11 @@ class MinGRU(parts.Projecting, LinearCell):
     """
 
     def init(self, key, xs):
-        return self._projection(key, xs, gates=2)
+        return self.input_params(key, xs, gates=2)
 
     def initial_carry(self, params, batch_shape):
         del params
-        return LinearCarry(h=self._zero_state(batch_shape))
+        return LinearCarry(h=self.zero_state(batch_shape))
 
     def coefficients(self, params, u):
         del params

@@ -54,14 +54,14 @@ class Projecting:
         us = xs @ params["kernel"]
         return us + params["bias"] if self.use_bias else us
 
-    def _projection(self, key, xs, gates):
+    def input_params(self, key, xs, gates):
         """kernel [F, K*H], bias [K*H]; gates side by side."""
         params = {"kernel": blocks(self.kernel_init, key, (xs.shape[-1], self.features), gates, self.param_dtype)}
         if self.use_bias:
             params["bias"] = jnp.zeros((gates * self.features,), self.param_dtype)
         return params
 
-    def _zero_state(self, batch_shape):
+    def zero_state(self, batch_shape):
         """A state of zeros, [B, H]."""
         dtype = self.state_dtype or at_least_float32(self.param_dtype)
         return jnp.zeros((*batch_shape, self.features), dtype)
@@ -88,11 +88,11 @@ class Dense(Projecting):
         r = carry.h @ params["recurrent_kernel"]
         return r + params["recurrent_bias"] if self.recurrent_bias else r
 
-    def _dense(self, key, xs, gates):
+    def dense_params(self, key, xs, gates):
         """kernel [F, K*H], recurrent_kernel [H, K*H], bias [K*H], recurrent_bias [K*H]; gates side by side."""
         input_key, recurrent_key = jax.random.split(key)
         H, dtype = self.features, self.param_dtype
-        params = self._projection(input_key, xs, gates)
+        params = self.input_params(input_key, xs, gates)
         params["recurrent_kernel"] = blocks(self.recurrent_init, recurrent_key, (H, H), gates, dtype)
         if self.recurrent_bias:
             params["recurrent_bias"] = jnp.zeros((gates * H,), dtype)
