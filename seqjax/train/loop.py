@@ -113,7 +113,7 @@ class _Loop:
         self.unchecked = []  # (step, loss) that nobody has looked at
 
     def run(self, state, data, directory, fingerprint, quiet):
-        if self.plan.average is not None and state.average == ():
+        if self.plan.average is not None and not jax.tree.leaves(state.average):
             raise ValueError("fit: Plan.average is set, but the state has none; use create(..., average=True).")
         batches = iter(data)
         refusals = []

@@ -23,7 +23,7 @@ class TrainState(NamedTuple):
     @property
     def weights(self):
         """The parameters to evaluate and to keep: the average where there is one."""
-        return self.params if self.average == () else self.average
+        return self.average if jax.tree.leaves(self.average) else self.params
 
 
 def create(params, optimizer, key, *, carry=(), average=False):
@@ -102,6 +102,8 @@ def step_function(loss, optimizer, *, devices=1, average=None):
         _divides(devices, batch)
         if one_at_a_time:
             jax.block_until_ready(running)
+        if getattr(state.step, "sharding", None) != replicated:  # else the second step would be compiled again
+            state = jax.device_put(state, layout, donate=True)
         state, metrics = compiled(state, batch)
         running[:] = [metrics["loss"]]
         return state, metrics
