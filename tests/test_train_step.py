@@ -41,7 +41,7 @@ def batch_of(seed):
 
 def start():
     params = {"kernel": jax.random.normal(jax.random.key(1), (F, F)) / 2}
-    return params, jnp.full((B, F), 0.3)
+    return params, jnp.full((B, F), 0.3, jnp.float32)
 
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(0.01), optax.adam(0.05))
@@ -198,3 +198,31 @@ def test_two_devices_do_what_one_does():
             np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
     assert (found["1"]["rows"], found["2"]["rows"]) == ([B], [B // 2, B // 2])
     assert "a batch of [5] cannot be split over 2 devices" in found["refused"]
+
+
+def compilations(step, state, t, caplog):
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        state, _ = step(state, batch_of(t))
+    return state, sum("Compiling jit(advance)" in record.getMessage() for record in caplog.records)
+
+
+def test_a_step_is_compiled_once(caplog):
+    params, carry = start()
+    state = train.create(params, OPTIMIZER, jax.random.key(7), carry=carry)
+    for _ in range(2):
+        step = train.step_function(loss, OPTIMIZER)
+        state, first = compilations(step, state, 0, caplog)
+        state, second = compilations(step, state, 1, caplog)
+        assert (first, second) == (1, 0)
+        # The second time as it is read from a checkpoint: host arrays.
+        state = state._replace(**jax.tree.map(np.asarray, state._replace(key=())._asdict()) | {"key": state.key})
+
+
+def test_a_single_array_can_be_learned_and_averaged():
+    state = train.create(jnp.ones((F,)), optax.sgd(0.5), jax.random.key(0), average=True)
+    step = train.step_function(
+        lambda params, carry, batch, key: (jnp.sum(params**2), (carry, {})), optax.sgd(0.5), average=0.9
+    )
+    state, _ = step(state, batch_of(0))
+    np.testing.assert_allclose(state.weights, np.full(F, 0.1), atol=1e-6)  # 0 averaged with 1, at a decay of 0.1
