@@ -98,6 +98,7 @@ class Checkpoints:
             seal = _seal(record, self._manager.metrics(step))
             if record["digest"] != _digest(tree) or record.get("seal", seal) != seal:
                 raise ValueError("its content is not what was saved")
+            _same_shapes(tree, example)
         except Exception as error:  # whatever the file system and the decoders come up with
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise CorruptCheckpointError(f"{path}: this checkpoint is refused: {reason}") from error
@@ -172,6 +173,14 @@ def _from_host(tree, like):
         return jax.random.wrap_key_data(x, impl=jax.random.key_impl(other)) if _is_key(other) else x
 
     return jax.tree.map(wrap, tree, like)
+
+
+def _same_shapes(found, expected):
+    """Orbax gives NumPy arrays in the shape that they have in the checkpoint."""
+    for (path, x), other in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        if x.shape != other.shape:
+            name = jax.tree_util.keystr(path)
+            raise ValueError(f"it was made with other sizes: {name} is {x.shape} there and {other.shape} here")
 
 
 def _digest(tree):
