@@ -28,8 +28,8 @@ def is_balanced(code):
 def functions(text):
     """The function definitions of a C text in kernel style: from a line in the first column to the closing brace there.
 
-    A definition whose closing brace does not come before the text ends or the next definition begins is cut there, and so
-    counts as what it is.
+    A definition that is not closed before the next one begins is cut there, and so counts as what it is. One that is not
+    closed when the text ends is left out: it might have been.
     """
     header = re.compile(
         r"^(?:static |int |void |bool |struct |unsigned |long |u64 |const |asmlinkage |notrace )[^;={}]*?\)\s*\n\{", re.M
