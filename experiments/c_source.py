@@ -35,7 +35,7 @@ def functions(text):
         r"^(?:static |int |void |bool |struct |unsigned |long |u64 |const |asmlinkage |notrace )[^;={}]*?\)\s*\n\{", re.M
     )
     starts = [match.start() for match in header.finditer(text)]
-    for start, following in zip(starts, [*starts[1:], len(text)], strict=True):
+    for start, following in zip(starts, [*starts, len(text)][1:], strict=True):
         end = re.search(r"^\}", text[start:following], re.M)
         if end:
             yield text[start : start + end.end()]
