@@ -60,7 +60,7 @@ def _outside(logits, top_p):
 def _check(length, temperature, top_k, top_p):
     if length < 1:
         raise ValueError(f"sample: length must be at least 1, got {length}.")
-    if temperature < 0:
+    if not temperature >= 0:  # not a number is neither
         raise ValueError(f"sample: temperature must be at least 0 (0 takes the likeliest symbol), got {temperature}.")
     if top_k is not None and top_k < 1:
         raise ValueError(f"sample: top_k must be at least 1, or None for all symbols; got {top_k}.")
