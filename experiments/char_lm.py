@@ -70,7 +70,7 @@ class Config:
 
 
 PRESETS = {
-    "default": Config(),
+    "default": Config(steps=1400),
     # A chunk of five from a circle of five letters is the whole sequence, every time.
     "hello": Config(
         text="hello", features=32, embedding=8, layers=1, batch_size=1, chunk=5, steps=400, learning_rate=2e-2, carried=False
@@ -108,7 +108,8 @@ def drop_recurrent(weights, rate, key):
         if "recurrent_kernel" not in jax.tree_util.keystr(path):
             return x
         own = jax.random.fold_in(key, zlib.crc32(jax.tree_util.keystr(path).encode()))
-        return jnp.where(jax.random.bernoulli(own, 1 - rate, x.shape), x / (1 - rate), 0.0)
+        kept = jax.lax.optimization_barrier(jax.random.bernoulli(own, 1 - rate, x.shape))
+        return jnp.where(kept, x / (1 - rate), 0.0)
 
     return jax.tree_util.tree_map_with_path(leaf, weights)
 
@@ -242,7 +243,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
     say(f"{len(task.vocabulary)} symbols; {size:,} parameters; {runs.device()}; run {directory}")
     plan = sj.train.Plan(
         steps=config.steps,
-        evaluate_every=max(1, config.steps // config.evaluations),
+        evaluate_every=-(-config.steps // config.evaluations),
         log_every=max(1, min(20, config.steps // 100)),
         patience=config.patience,
         average=config.average,

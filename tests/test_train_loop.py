@@ -364,7 +364,7 @@ def test_plain_lines_where_the_output_is_no_terminal(capsys):
     go(plan=train.Plan(8, evaluate_every=8, log_every=4, average=0.9, units=("characters", 100)), quiet=False)
     out = capsys.readouterr().out
     assert "step 4/8  loss " in out and "characters/s" in out
-    assert "step 8: loss " in out
+    assert "step 8, held out: loss " in out
     assert "step 8/8" not in out, "one line in ten seconds is enough"
     assert "\x1b" not in out
 

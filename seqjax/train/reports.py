@@ -41,7 +41,7 @@ class Reports:
     def evaluation(self, step, metrics):
         """Metrics on held-out data."""
         self._write("evaluation", step, metrics)
-        self.view.say(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        self.view.say(f"step {step}, held out: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
     def say(self, text):
         """A line for the reader."""
