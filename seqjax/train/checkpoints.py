@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -89,6 +90,7 @@ class Checkpoints:
         if step is None or step not in self._manager.all_steps():
             raise CorruptCheckpointError(f"{path}: no such checkpoint; there are {self.steps()}.")
         example = _to_host(like)
+        _hush_closed_loops()
         items = ocp.args.Composite(tree=ocp.args.StandardRestore(example), about=ocp.args.JsonRestore())
         try:
             read = self._manager.restore(step, args=items)
@@ -173,6 +175,23 @@ def _from_host(tree, like):
         return jax.random.wrap_key_data(x, impl=jax.random.key_impl(other)) if _is_key(other) else x
 
     return jax.tree.map(wrap, tree, like)
+
+
+def _hush_closed_loops():
+    """Keeps TensorStore's threads quiet about an event loop that is gone.
+
+    Orbax reads all arrays at once and gives up at the first that is damaged. Each of the others would then write a traceback.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "hushed", False):
+        return
+
+    def hook(unraisable):
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            before(unraisable)
+
+    hook.hushed = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 def _same_shapes(found, expected):
