@@ -263,9 +263,8 @@ def run(config, preset, directory, *, record=False, quiet=False):
         quiet=quiet,
     )
     if outcome.reason == "interrupted":
-        say(
-            f"stopped at step {outcome.progress.step} of {config.steps}; go on with: python -m experiments resume {directory}"
-        )
+        at = f"step {outcome.progress.step} of {config.steps}"
+        say(f"stopped at {at}; go on with: python -m experiments resume {directory}")
         return None
     return _finish(task, text, preset, directory, outcome, clock, record, say)
 

@@ -12,9 +12,6 @@ import pytest
 
 from seqjax.train import Checkpoints, CorruptCheckpointError
 
-# TensorStore's threads complain when the event loop that asked for a damaged file is gone.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 FINGERPRINT = {"features": 3, "cells": ["LSTM"], "rate": 0.1}
 
 

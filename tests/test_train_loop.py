@@ -188,8 +188,6 @@ def test_a_finished_run_stays_as_it_is(whole, tmp_path):
     assert int(longer.state.step) == STEPS + 2
 
 
-# TensorStore's threads complain when the event loop that asked for a damaged file is gone.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(whole, tmp_path, capsys):
     directory = tmp_path / "run"
     shutil.copytree(whole.killed, directory)
@@ -202,7 +200,6 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(whole, tmp_path, 
     assert (directory / "refused" / str(newest) / "tree").is_dir()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nothing_is_started_over_when_no_checkpoint_can_be_read(whole, tmp_path):
     directory = tmp_path / "run"
     shutil.copytree(whole.killed, directory)
