@@ -1,5 +1,6 @@
 """The command line: what it lists, and that whatever is wrong is said in one line and leaves everything as it was."""
 
+import dataclasses
 import gzip
 import json
 import subprocess
@@ -24,6 +25,10 @@ def test_help_tells_the_settings_of_the_preset():
     assert status == 0
     for word in ("--features", "--learning-rate", "--record", "--run", f"(default: {char_lm.PRESETS['hello'].features})"):
         assert word in out
+
+
+def a_config(**changes):
+    return dataclasses.replace(char_lm.PRESETS["default"], **changes)
 
 
 @pytest.fixture
@@ -97,7 +102,7 @@ def test_a_setting_that_is_none_is_refused_with_the_usage(arguments, monkeypatch
 
 
 def test_a_run_directory_of_another_configuration_is_left_alone(text, tmp_path):
-    run = runs.open_run(tmp_path / "run", "char_lm", "default", char_lm.Config(text=str(text), features=9))
+    run = runs.open_run(tmp_path / "run", "char_lm", "default", a_config(text=str(text), features=9))
     before = contents(tmp_path)
     status, _, err = command("char_lm", "--text", text, "--features", "8", "--seed", "3", "--run", run)
     assert status == 1
@@ -107,7 +112,7 @@ def test_a_run_directory_of_another_configuration_is_left_alone(text, tmp_path):
 
 
 def test_a_run_is_not_resumed_on_another_text(text, tmp_path):
-    run = runs.open_run(tmp_path / "run", "char_lm", "default", char_lm.Config(text=str(text)))
+    run = runs.open_run(tmp_path / "run", "char_lm", "default", a_config(text=str(text)))
     runs.keep_json(run / "text.json", "some words, and their SHA-256")
     runs.keep_json(run / "vocabulary.json", "abc")
     before = contents(tmp_path)
@@ -118,7 +123,7 @@ def test_a_run_is_not_resumed_on_another_text(text, tmp_path):
 
 
 def test_a_run_without_a_checkpoint_cannot_be_sampled(text, tmp_path):
-    run = runs.open_run(tmp_path / "run", "char_lm", "default", char_lm.Config(text=str(text), features=4, embedding=2))
+    run = runs.open_run(tmp_path / "run", "char_lm", "default", a_config(text=str(text), features=4, embedding=2))
     runs.keep_json(run / "vocabulary.json", "abc")
     status, out, err = command("sample", run)
     assert (status, out) == (1, "")

@@ -180,7 +180,7 @@ def _from_host(tree, like):
 def _hush_closed_loops():
     """Keeps TensorStore's threads quiet about an event loop that is gone.
 
-    Orbax reads all arrays at once and gives up at the first that is damaged. Each of the others would then write a traceback.
+    Orbax reads all arrays at once and gives up at the first that is damaged. Each of the others would write a traceback.
     """
     before = sys.unraisablehook
     if getattr(before, "hushed", False):
