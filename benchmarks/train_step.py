@@ -23,7 +23,7 @@ import rich.table
 import seqjax as sj
 from experiments.char_lm import PRESETS, CharLM
 
-SYMBOLS, LENGTH, ROUNDS = 65, 10, 3
+SYMBOLS, LENGTH, ROUNDS = 65, 10, 15
 
 
 class FlaxLM(flax.nnx.Module):
@@ -34,7 +34,7 @@ class FlaxLM(flax.nnx.Module):
         cells = [flax.nnx.OptimizedLSTMCell(i, o, rngs=rngs) for i, o in itertools.pairwise(widths)]
         self.embed = flax.nnx.Embed(symbols, config.embedding, rngs=rngs)
         self.layers = flax.nnx.List([flax.nnx.RNN(cell, return_carry=True, rngs=rngs) for cell in cells])
-        self.dropout = flax.nnx.Dropout(config.dropout, broadcast_dims=(1,))
+        self.dropout = flax.nnx.Dropout(config.dropout)
         self.head = flax.nnx.Linear(config.features, symbols, rngs=rngs)
 
     def __call__(self, tokens, carry, *, key):

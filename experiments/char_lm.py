@@ -42,8 +42,6 @@ class Config:
     embedding: int = 64
     dropout: float = 0.0
     """Share dropped before the upper layers and before the head."""
-    locked: bool = False
-    """Whether dropout draws once a chunk instead of at every character."""
     carried: bool = True
     """Whether the state goes on from chunk to chunk; the control starts it anew."""
     batch_size: int = 32
@@ -75,8 +73,17 @@ PRESETS = {
     "hello": Config(
         text="hello", features=32, embedding=8, layers=1, batch_size=1, chunk=5, steps=400, learning_rate=2e-2, carried=False
     ),
-    "shakespeare": Config(text="shakespeare", dropout=0.3, steps=12000, average=0.999, weight_decay=0.05),
-    "linux": Config(text="linux", features=384, dropout=0.05, steps=9000, average=0.999),
+    "shakespeare": Config(
+        text="shakespeare",
+        features=320,
+        dropout=0.3,
+        weight_drop=0.25,
+        weight_decay=0.05,
+        average=0.999,
+        steps=11000,
+        evaluations=11,
+    ),
+    "linux": Config(text="linux", features=320, dropout=0.05, average=0.999, steps=11000, evaluations=11),
 }
 
 
@@ -85,10 +92,10 @@ class CharLM(flax.nnx.Module):
 
     def __init__(self, symbols, config, *, rngs):
         cell = getattr(sj, config.cell)
-        above = [sj.Dropout(cell(config.features), config.dropout, locked=config.locked) for _ in range(config.layers - 1)]
+        above = [sj.Dropout(cell(config.features), config.dropout) for _ in range(config.layers - 1)]
         self.embed = flax.nnx.Embed(symbols, config.embedding, rngs=rngs)
         self.rnn = sj.nnx.RNN(sj.Stack(cell(config.features), *above), config.embedding, rngs=rngs)
-        self.dropout = flax.nnx.Dropout(config.dropout, broadcast_dims=(1,) if config.locked else ())
+        self.dropout = flax.nnx.Dropout(config.dropout)
         self.head = flax.nnx.Linear(config.features, symbols, rngs=rngs)
 
     def __call__(self, tokens, carry=None, *, key=None):
