@@ -23,7 +23,7 @@ import rich.table
 import seqjax as sj
 from experiments.char_lm import PRESETS, CharLM
 
-SYMBOLS, LENGTH, ROUNDS = 65, 10, 15
+SYMBOLS, LENGTH, ROUNDS = 65, 10, 7
 
 
 class FlaxLM(flax.nnx.Module):
