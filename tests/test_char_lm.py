@@ -235,7 +235,7 @@ def test_every_cell_learns_from_its_chunk_and_carries_its_state(cell):
 
 
 def test_the_control_forgets_at_every_chunk():
-    task = char_lm.Task(char_lm.Config(layers=1, features=6, embedding=4, carried=False), Vocabulary("abcd"))
+    task = char_lm.Task(char_lm.Config(layers=1, features=6, embedding=4, restart=1.0), Vocabulary("abcd"))
     batch = {"inputs": np.arange(15).reshape(3, 5) % 4, "targets": np.arange(1, 16).reshape(3, 5) % 4}
     loss = jax.jit(task.loss)
     value, (carry, _) = loss(task.weights, task.initial_carry(3), batch, jax.random.key(0))

@@ -98,7 +98,7 @@ class Checkpoints:
             if record["fingerprint"] != self.fingerprint and self.fingerprint is not None:
                 raise ValueError("it was made with another configuration")
             seal = _seal(record, self._manager.metrics(step))
-            if record["digest"] != _digest(tree) or record.get("seal", seal) != seal:
+            if record["digest"] != _digest(tree) or record["seal"] != seal:
                 raise ValueError("its content is not what was saved")
             _same_shapes(tree, example)
         except Exception as error:  # whatever the file system and the decoders come up with
