@@ -12,7 +12,6 @@ Numbers, minutes and devices are in README.md, from results/char_lm.jsonl. Contr
 import dataclasses
 import functools
 import pathlib
-import zlib
 from typing import Any, Literal
 
 import flax.nnx
@@ -49,10 +48,16 @@ class Config:
     """Characters per stream and step: gradients reach back this far."""
     steps: int = 2000
     learning_rate: float = 4e-3
+    final_rate: float = 0.01
+    """Share of the learning rate that is left at the end of the cosine schedule."""
     warmup: int = 50
     weight_decay: float = 0.01
     weight_drop: float = 0.0
     """Share of the recurrent weights that is dropped, one draw a chunk (Merity et al. 2018)."""
+    noise: float = 0.0
+    """Share of the characters read in training that are replaced by one from elsewhere in the batch (Xie et al. 2017)."""
+    skip: bool = False
+    """Whether layers read the embedding too, and the head reads all layers (Graves 2013)."""
     clip: float = 1.0
     average: float | None = 0.99
     """Decay of the moving average of the weights that is evaluated; None for none."""
@@ -91,12 +96,14 @@ class CharLM(flax.nnx.Module):
     """Embedding, recurrent layers, and a linear head over the symbols."""
 
     def __init__(self, symbols, config, *, rngs):
-        cell = getattr(sj, config.cell)
-        above = [sj.Dropout(cell(config.features), config.dropout) for _ in range(config.layers - 1)]
+        layer = getattr(sj, config.cell)(config.features)
+        if config.weight_drop:
+            layer = sj.WeightDrop(layer, config.weight_drop)
+        stack = sj.Stack(*[layer] * config.layers, dropout=config.dropout, skip=config.skip)
         self.embed = flax.nnx.Embed(symbols, config.embedding, rngs=rngs)
-        self.rnn = sj.nnx.RNN(sj.Stack(cell(config.features), *above), config.embedding, rngs=rngs)
+        self.rnn = sj.nnx.RNN(stack, config.embedding, rngs=rngs)
         self.dropout = flax.nnx.Dropout(config.dropout)
-        self.head = flax.nnx.Linear(config.features, symbols, rngs=rngs)
+        self.head = flax.nnx.Linear(config.features * (config.layers if config.skip else 1), symbols, rngs=rngs)
 
     def __call__(self, tokens, carry=None, *, key=None):
         """tokens int [B, T] -> (carry, logits [B, T, V]); key=None means evaluation."""
@@ -106,19 +113,13 @@ class CharLM(flax.nnx.Module):
         return carry, self.head(self.dropout(ys, deterministic=key is None, rngs=keys[1]))
 
 
-def drop_recurrent(weights, rate, key):
-    """DropConnect on the recurrent kernels: each weight is zero with probability ``rate``, or scaled up."""
+def replace(tokens, rate, key):
+    """Tokens, each with probability ``rate`` another one of the batch instead: unigram noise."""
     if rate == 0:
-        return weights
-
-    def leaf(path, x):
-        if "recurrent_kernel" not in jax.tree_util.keystr(path):
-            return x
-        own = jax.random.fold_in(key, zlib.crc32(jax.tree_util.keystr(path).encode()))
-        kept = jax.lax.optimization_barrier(jax.random.bernoulli(own, 1 - rate, x.shape))
-        return jnp.where(kept, x / (1 - rate), 0.0)
-
-    return jax.tree_util.tree_map_with_path(leaf, weights)
+        return tokens
+    where, order = jax.random.split(key)
+    others = jax.random.permutation(order, tokens.ravel()).reshape(tokens.shape)
+    return jnp.where(jax.random.bernoulli(where, rate, tokens.shape), others, tokens)
 
 
 class Task:
@@ -139,11 +140,11 @@ class Task:
 
     def loss(self, weights, carry, batch, key):
         """Mean negative log-likelihood of a chunk, nats per character."""
-        restart_key, drop_key, key = jax.random.split(key, 3)
+        restart_key, noise_key, key = jax.random.split(key, 3)
         anew = jax.random.bernoulli(restart_key, self.config.restart, (len(batch["inputs"]),))
         carry = sj.masks.restart(anew, jax.tree.map(jnp.zeros_like, carry), carry)
-        weights = drop_recurrent(weights, self.config.weight_drop, drop_key)
-        carry, logits = self.model(weights)(batch["inputs"], carry, key=key)
+        inputs = replace(batch["inputs"], self.config.noise, noise_key)
+        carry, logits = self.model(weights)(inputs, carry, key=key)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]).mean(), (carry, {})
 
     @functools.cached_property
@@ -188,7 +189,11 @@ class Task:
     def optimizer(self):
         config = self.config
         schedule = optax.warmup_cosine_decay_schedule(
-            0.0, config.learning_rate, min(config.warmup, config.steps // 2), config.steps, config.learning_rate / 100
+            0.0,
+            config.learning_rate,
+            min(config.warmup, config.steps // 2),
+            config.steps,
+            config.learning_rate * config.final_rate,
         )
         return optax.chain(
             optax.clip_by_global_norm(config.clip), optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay)
@@ -257,6 +262,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
         devices=devices,
         units=("characters", config.batch_size * config.chunk),
     )
+    before = clock.minutes()
     outcome = sj.train.fit(
         task.loss,
         task.optimizer(),
@@ -273,7 +279,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
         at = f"step {outcome.progress.step} of {config.steps}"
         say(f"stopped at {at}; go on with: python -m experiments resume {directory}")
         return None
-    return _finish(task, text, preset, directory, outcome, clock, record, say)
+    return _finish(task, text, preset, directory, outcome, before, record, say)
 
 
 def _streams(text):
@@ -290,8 +296,9 @@ def _write_sample(task, directory, state):
     path.write_text("".join(piece[0] for piece in pieces), encoding="utf-8")
 
 
-def _finish(task, text, preset, directory, outcome, clock, record, say):
+def _finish(task, text, preset, directory, outcome, before, record, say):
     """The summary: the best weights on the whole held-out text, the loss curve, a sample."""
+    clock = runs.Clock()
     weights = best_weights(directory, outcome.state)
     config = task.config
     metrics = {"val_nats_per_char": task.evaluate(weights, text.validation, streams=1)}
@@ -305,7 +312,7 @@ def _finish(task, text, preset, directory, outcome, clock, record, say):
     if config.text == "linux":
         metrics["balanced_share"] = c_source.balanced_share(task, weights, jax.random.key(config.seed))
     plots.loss_curve(directory)
-    minutes = outcome.progress.seconds / 60
+    minutes = before + outcome.progress.seconds / 60 + clock.minutes()  # also those of sessions that were interrupted
     summary = {
         "experiment": "char_lm",
         "preset": preset,
@@ -313,19 +320,18 @@ def _finish(task, text, preset, directory, outcome, clock, record, say):
         "best_step": outcome.progress.best_step,
         "steps": outcome.progress.step,
         "reason": outcome.reason,
-        "training_minutes": round(minutes, 2),
-        "minutes": round(clock.minutes(), 2),
+        "minutes": round(minutes, 2),
         "device": runs.device(),
     }
     runs.write_json(directory / "summary.json", summary)
     if record:
-        runs.record("char_lm", preset, config, metrics, clock.minutes())
+        runs.record("char_lm", preset, config, metrics, minutes)
     pieces = task.write(weights, prompt_of(task.vocabulary), 300, jax.random.key(0), temperature=0.8)
     sample = "".join(piece[0] for piece in pieces)
     say(f"\nA sample at temperature 0.8 (more: python -m experiments sample {directory}):\n{sample.strip()}\n")
     for name, value in metrics.items():
         say(f"{name}: {value:.4f}")
-    say(f"validation loss {metrics['val_nats_per_char']:.4f} nats per character, {clock.minutes():.1f} minutes; {directory}")
+    say(f"validation loss {metrics['val_nats_per_char']:.4f} nats per character, {minutes:.1f} minutes; {directory}")
     return summary
 
 

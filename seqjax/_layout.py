@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import masks
 from seqjax.combine import Reverse
@@ -24,15 +25,15 @@ def require_recurrence(value):
 
 
 def inputs_like(features):
-    """What a recurrence's ``init`` reads: the shape of one step of one sequence."""
-    return jax.ShapeDtypeStruct((1, 1, features), jnp.float32)
+    """What a recurrence's ``init`` reads: the shape of one step of one sequence, a number of features or a whole shape."""
+    return jax.ShapeDtypeStruct((1, 1, *np.atleast_1d(features).tolist()), jnp.float32)
 
 
 def check_sequence(recurrence, xs, time_major):
     """xs must be an array with a time and a feature axis."""
     if not hasattr(xs, "shape") or not hasattr(xs, "dtype"):
         raise TypeError(f"RNN({recurrence}): xs must be an array, got {type(xs).__name__}.")
-    if len(xs.shape) < 2:
+    if len(xs.shape) < 1 + recurrence.item_axes:
         raise ValueError(f"RNN({recurrence}): xs must be {_axes(time_major)}, or [T, F]; got shape {tuple(xs.shape)}.")
 
 
@@ -61,12 +62,12 @@ def run(
     """
     check_sequence(recurrence, xs, time_major)
     _check_steps(recurrence, xs, seq_lengths, mask, resets, time_major)
-    time_axis = 0 if time_major else xs.ndim - 2
+    time_axis = 0 if time_major else xs.ndim - 1 - recurrence.item_axes
     xs, mask, resets = (None if x is None else jnp.moveaxis(jnp.asarray(x), time_axis, 0) for x in (xs, mask, resets))
     if seq_lengths is not None:
         mask = masks.length_mask(seq_lengths, len(xs))
     if initial_carry is None:
-        initial_carry = recurrence.initial_carry(params, xs.shape[1:-1])
+        initial_carry = recurrence.initial_carry(params, recurrence.batch_shape(xs))
     if reverse:
         recurrence = Reverse(recurrence)
     carry, ys = recurrence.apply(params, initial_carry, xs, mask=mask, resets=resets, key=key)
@@ -77,7 +78,7 @@ def _check_steps(recurrence, xs, seq_lengths, mask, resets, time_major):
     """Shapes are compared before anything is transposed, so that errors speak of what the caller gave."""
     if seq_lengths is not None and mask is not None:
         raise ValueError(f"RNN({recurrence}): seq_lengths and mask both say which steps count; give only one of them.")
-    steps = tuple(xs.shape[:-1])
+    steps = tuple(xs.shape[: xs.ndim - recurrence.item_axes])
     batch = steps[1:] if time_major else steps[:-1]
     came = f"xs of shape {tuple(xs.shape)} is read as {_axes(time_major)}"
     if seq_lengths is not None and jnp.shape(seq_lengths) != batch:

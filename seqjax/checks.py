@@ -17,14 +17,27 @@ def one_of(owner, field, allowed):
 def positive(owner, *fields):
     """Refuses fields that are not positive integers."""
     for field in fields:
+        if isinstance(getattr(owner, field), tuple):
+            raise ValueError(f"{type(owner).__name__}: {field} must be a positive integer, got {getattr(owner, field)!r}.")
+        sizes(owner, field)
+
+
+def sizes(owner, *fields):
+    """Refuses fields that are neither a positive integer nor a tuple of them."""
+    for field in fields:
         value = getattr(owner, field)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{type(owner).__name__}: {field} must be a positive integer, got {value!r}.")
+        for size in value if isinstance(value, tuple) and value else (value,):
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"{type(owner).__name__}: {field} must be a positive integer, got {value!r}.")
 
 
 def rate(owner, field):
     """Refuses a dropout rate outside of [0, 1)."""
-    value = getattr(owner, field)
+    in_unit_interval(owner, field, getattr(owner, field))
+
+
+def in_unit_interval(owner, field, value):
+    """Refuses a value of a field that is no share below one."""
     if not isinstance(value, int | float) or not 0.0 <= value < 1.0:
         raise ValueError(f"{type(owner).__name__}: {field} is the share that is dropped, in [0, 1); got {value!r}.")
 
@@ -57,8 +70,11 @@ def sequence(recurrence, xs):
     """xs must be floating point, [T, B, F]."""
     if not hasattr(xs, "shape") or not hasattr(xs, "dtype"):
         raise TypeError(f"{recurrence}: xs must be an array [T, B, F], got {type(xs).__name__}.")
-    if len(xs.shape) < 2:
-        raise ValueError(f"{recurrence}: xs must have at least two axes, [T, F] or [T, B, F]; got shape {xs.shape}.")
+    if len(xs.shape) < 1 + recurrence.item_axes:
+        axes = {1: "at least two axes, [T, F] or [T, B, F]"}.get(
+            recurrence.item_axes, f"a time axis and the {recurrence.item_axes} axes of a step"
+        )
+        raise ValueError(f"{recurrence}: xs must have {axes}; got shape {xs.shape}.")
     if not jnp.issubdtype(xs.dtype, jnp.inexact):
         raise TypeError(
             f"{recurrence}: xs must be floating point, got {xs.dtype}{list(xs.shape)}; "
@@ -72,7 +88,7 @@ def steps(recurrence, name, values, xs):
         return
     if not hasattr(values, "shape") or not hasattr(values, "dtype"):
         raise TypeError(f"{recurrence}: {name} must be a bool array, got {type(values).__name__}.")
-    expected = tuple(xs.shape[:-1])
+    expected = (len(xs), *recurrence.batch_shape(xs))
     if tuple(values.shape) != expected:
         swapped = (expected[1], expected[0], *expected[2:]) if len(expected) > 1 else None
         advice = (
@@ -90,7 +106,8 @@ def steps(recurrence, name, values, xs):
 
 def parameters(recurrence, params, xs):
     """params must have the tree and the shapes that ``init`` gives for these inputs."""
-    expected = _shapes_of_params(recurrence, tuple(xs.shape[1:]))
+    item = tuple(xs.shape[len(xs.shape) - recurrence.item_axes :])
+    expected = _shapes_of_params(recurrence, item)
     _same_names(recurrence, "params", expected, params, "use the params that this recurrence's own init returned")
     for path, want, got in _pairs(expected, params):
         if tuple(want.shape) == tuple(got.shape):
@@ -108,7 +125,7 @@ def parameters(recurrence, params, xs):
 
 def state(recurrence, params, carry, xs):
     """carry must have the tree and the shapes of ``initial_carry`` for this batch."""
-    batch = tuple(xs.shape[1:-1])
+    batch = recurrence.batch_shape(xs)
     expected = jax.eval_shape(lambda p: recurrence.initial_carry(p, batch), params)
     _same_names(recurrence, "carry", expected, carry, f"start from initial_carry(params, {batch})")
     for path, want, got in _pairs(expected, carry):
@@ -120,8 +137,8 @@ def state(recurrence, params, carry, xs):
 
 
 @functools.lru_cache(maxsize=1024)
-def _shapes_of_params(recurrence, shape):
-    return jax.eval_shape(recurrence.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+def _shapes_of_params(recurrence, item):
+    return jax.eval_shape(recurrence.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, *item), jnp.float32))
 
 
 def _same_names(recurrence, name, expected, given, advice):

@@ -77,7 +77,7 @@ class RNN(linen.Module):
         _layout.check_sequence(self.recurrence, xs, time_major)
         return _layout.run(
             self.recurrence,
-            self._params(xs.shape[-1]),
+            self._params(xs.shape[xs.ndim - self.recurrence.item_axes :]),
             xs,
             initial_carry=initial_carry,
             seq_lengths=seq_lengths,

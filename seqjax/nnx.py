@@ -43,7 +43,7 @@ class RNN(nnx.Module):
         self.in_features = in_features
         self.time_major = time_major
         self.deterministic = False
-        checks.positive(self, "in_features")
+        checks.sizes(self, "in_features")
         if not isinstance(rngs, nnx.Rngs):
             raise TypeError(f"RNN({recurrence}): rngs must be nnx.Rngs, got {type(rngs).__name__}; write rngs=nnx.Rngs(0).")
         params = recurrence.init(rngs.params(), _layout.inputs_like(in_features))

@@ -44,6 +44,15 @@ class Recurrence(abc.ABC):
         """Whether ``apply`` makes use of a key."""
         return False
 
+    @property
+    def item_axes(self) -> int:
+        """How many trailing axes one step of one sequence has: one, its features; three where steps are images."""
+        return 1
+
+    def batch_shape(self, xs) -> tuple[int, ...]:
+        """The batch axes of xs: what lies between time and the axes of an item."""
+        return tuple(xs.shape[1 : len(xs.shape) - self.item_axes])
+
     @abc.abstractmethod
     def init(self, key, xs):
         """Makes parameters.
@@ -118,10 +127,14 @@ class Cell(Recurrence):
         """One step: ``(carry, u) -> (carry, y)``, with u ``[B, ...]`` and y ``[B, H]``."""
 
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
-        del key  # no randomness enters a cell
         checks.apply(self, params, carry, xs, mask, resets)
-        fresh = None if resets is None else cast_like(self.initial_carry(params, xs.shape[1:-1]), carry)
-        us = self._project_all(cast(params, xs.dtype), masks.zero_unless(mask, xs))
+        fresh = None if resets is None else self.initial_carry(params, self.batch_shape(xs))
+        return self._apply(params, carry, xs, fresh, mask, resets, key)
+
+    def _apply(self, params, carry, xs, fresh, mask, resets, key):
+        """``apply`` of what has been checked, with the carry that resets start from."""
+        fresh = None if fresh is None else cast_like(fresh, carry)
+        us = self._inputs(cast(params, xs.dtype), carry, masks.zero_unless(mask, xs), key)
         run = getattr(self, f"_run_{self._chosen_engine() if len(xs) else 'scan'}")
         carry, ys = run(params, carry, us, xs, {"mask": mask, "resets": resets, "fresh": fresh})
         return carry, cast(ys, xs.dtype)
@@ -130,10 +143,13 @@ class Cell(Recurrence):
         """The engine by name, "auto" resolved: the last one of the contract."""
         return self.engines[-1] if self.engine == "auto" else self.engine
 
-    def _project_all(self, params, xs):
-        """Projects with time and batch as one axis: a two-dimensional product and gradient run faster than batched ones."""
-        us = self.project(params, xs.reshape((-1, xs.shape[-1])))
-        return jax.tree.map(lambda u: u.reshape(xs.shape[:-1] + u.shape[1:]), us)
+    def _inputs(self, params, carry, xs, key):
+        """What the steps read besides the carry, with time and batch as one axis while it is projected: a two-dimensional
+        product and gradient run faster than batched ones."""
+        del carry, key  # no randomness enters a cell
+        steps = (len(xs), *self.batch_shape(xs))
+        us = self.project(params, xs.reshape((-1, *xs.shape[len(steps) :])))
+        return jax.tree.map(lambda u: u.reshape(steps + u.shape[1:]), us)
 
     def _run_scan(self, params, carry, us, xs, options):
         state = state_dtype(carry, xs.dtype)
@@ -188,7 +204,7 @@ class GatedCell(Cell):
 
     def _run_hoisted(self, params, carry, us, xs, options):
         recur, gate, casts = self._split_precision(params, carry, xs.dtype)
-        return engines.hoisted(recur, gate, casts, carry, us, batch_axes=xs.ndim - 2, **options)
+        return engines.hoisted(recur, gate, casts, carry, us, batch_axes=len(self.batch_shape(xs)), **options)
 
 
 class LinearCarry(NamedTuple):

@@ -72,43 +72,26 @@ def test_skeleton_is_a_cell_of_at_most_forty_lines_and_keeps_the_laws(monkeypatc
 
 
 def exported():
-    """The recurrences that the package exports, by name, without the contracts."""
-    classes = {name: value for name, value in vars(sj).items() if inspect.isclass(value)}
-    return {n: c for n, c in classes.items() if issubclass(c, sj.Recurrence) and c not in CONTRACTS}
+    """The recurrences that the package exports, without the contracts."""
+    classes = {value for value in vars(sj).values() if inspect.isclass(value)}
+    return {cls for cls in classes if issubclass(cls, sj.Recurrence)} - set(CONTRACTS)
 
 
-def table():
-    """The rows of the README's tables of recurrences: ``{name: (equation, paper, contract)}``."""
-    section = README.split("## The recurrences")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\| `(\w+)` \|$", section, re.MULTILINE)
-    return {name: tuple(cell.strip() for cell in cells) for name, *cells in rows}
+@pytest.fixture
+def tables():
+    """The module that makes the tables of recurrences."""
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_table_has_a_row_for_every_recurrence():
-    assert set(table()) == set(exported())
-
-
-@pytest.mark.parametrize("name", table())
-def test_row_says_what_the_docstring_says(name):
-    cls, (equation, paper, contract) = exported()[name], table()[name]
-    doc = inspect.getdoc(cls)
-    assert contract == next(c.__name__ for c in CONTRACTS if issubclass(cls, c))
-    if formulas := re.findall(r"\$([^$]+)\$", equation):
-        missing = [formula for formula in formulas if without_layout(formula) not in without_layout(doc)]
-        assert not missing
-    else:
-        assert equation == doc.splitlines()[0].replace("``", "`")
-    links = re.findall(r"\[(.+?) (\d{4})\]\((.+?)\)", paper)
-    for authors, year, link in links:
-        reference = re.search(rf"{authors.removesuffix(' et al.')}[^<>]*<{re.escape(link)}>`_, (\d{{4}})", doc)
-        assert reference, f"the docstring of {name} does not refer to {link}"
-        assert reference[1] == year
-
-
-def without_layout(formula):
-    """LaTeX without spaces and the marks of alignment."""
-    return re.sub(r"\s|&", "", formula)
+def test_tables_of_recurrences_are_those_of_the_registry(tables):
+    assert tables.fill(README) == README, "run: python docs/tables.py"
+    assert {name for name in re.findall(r"^\| `(\w+)` \|", tables.recurrences(), re.MULTILINE)} == {
+        cls.__name__ for cls in exported()
+    }
 
 
 def test_every_exported_recurrence_is_a_member_of_the_registry():
-    assert set(exported().values()) <= {type(recurrence) for recurrence, _ in registry.MEMBERS.values()}
+    assert exported() <= {type(recurrence) for recurrence, _ in registry.MEMBERS.values()}

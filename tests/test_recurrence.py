@@ -99,7 +99,7 @@ VALUES_REFUSED = {
     ),
     "carry_of_another_cell": (
         lambda: apply(LSTM, carry=sj.GRU(H).initial_carry(None, (B,))),
-        r"LSTM.*carry must be LSTMCarry\(c, h\), got GRUCarry\(h\); start from initial_carry\(params, \(2,\)\)",
+        r"LSTM.*carry must be LSTMCarry\(c, h\), got HiddenCarry\(h\); start from initial_carry\(params, \(2,\)\)",
     ),
     "carry_of_a_layer": (
         lambda: apply(sj.Stack(LSTM, LSTM), carry=LSTM.initial_carry(None, (B,))),
@@ -271,7 +271,7 @@ def test_learnable_start_is_learnt_through_resets():
             return super().init(key, xs) | {"start": jnp.full((self.features,), 0.1)}
 
         def initial_carry(self, params, batch_shape):
-            return sj.ElmanCarry(jnp.broadcast_to(params["start"], (*batch_shape, self.features)))
+            return sj.HiddenCarry(jnp.broadcast_to(params["start"], (*batch_shape, self.features)))
 
     resets = np.zeros((T, B), bool)
     resets[3] = True

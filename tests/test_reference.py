@@ -74,7 +74,7 @@ def tree_of(module, layers, both, read):
 
 def layered(states, kind, both, pair):
     """torch's states [layers * directions, B, H] as a carry: a tuple with one entry for each layer."""
-    make = {"lstm": lambda h, c: sj.LSTMCarry(c, h), "gru": sj.GRUCarry}.get(kind, sj.ElmanCarry)
+    make = {"lstm": lambda h, c: sj.LSTMCarry(c, h)}.get(kind, sj.HiddenCarry)
     cells = [make(*rows) for rows in zip(*states, strict=True)]
     return tuple(map(pair, cells[::2], cells[1::2])) if both else tuple(cells)
 
@@ -212,8 +212,8 @@ def test_linen_gru_has_a_second_bias_in_the_new_gate_alone():
         rng, xs, _, h = flax_inputs()
         params, (h_end, ys) = linen_cell(linen.GRUCell(4, param_dtype=jnp.float64), h, xs, rng)
         assert {gate: "bias" in params["h" + gate] for gate in GRU_GATES} == {"r": False, "z": False, "n": True}
-        got = sj.GRU(4, recurrent_bias=True).apply(from_gates(params, GRU_GATES), sj.GRUCarry(h), xs)
-        close(got, (sj.GRUCarry(h_end), ys), 1e-12)
+        got = sj.GRU(4, recurrent_bias=True).apply(from_gates(params, GRU_GATES), sj.HiddenCarry(h), xs)
+        close(got, (sj.HiddenCarry(h_end), ys), 1e-12)
 
 
 def test_linen_simple_cell():
@@ -221,7 +221,7 @@ def test_linen_simple_cell():
         rng, xs, _, h = flax_inputs()
         params, (h_end, ys) = linen_cell(linen.SimpleCell(4, param_dtype=jnp.float64), h, xs, rng)
         ours = params["i"] | {"recurrent_kernel": params["h"]["kernel"]}
-        close(sj.Elman(4).apply(ours, sj.ElmanCarry(h), xs), (sj.ElmanCarry(h_end), ys), 1e-12)
+        close(sj.Elman(4).apply(ours, sj.HiddenCarry(h), xs), (sj.HiddenCarry(h_end), ys), 1e-12)
 
 
 def nnx_cell(make, carry, xs, rng):
@@ -263,9 +263,9 @@ def test_nnx_gru_lacks_the_hidden_bias_of_the_candidate_gate():
         rng, xs, _, h = flax_inputs()
         params, (h_end, ys) = nnx_cell(nnx.GRUCell, h, xs, rng)
         assert "bias" not in params["dense_h"]
-        close(sj.GRU(4).apply(dense(params), sj.GRUCarry(h), xs), (sj.GRUCarry(h_end), ys), 1e-12)
+        close(sj.GRU(4).apply(dense(params), sj.HiddenCarry(h), xs), (sj.HiddenCarry(h_end), ys), 1e-12)
         candidate = dense(params, recurrent_bias=jnp.concatenate([jnp.zeros(8), jnp.ones(4)]))
-        _, others = sj.GRU(4, recurrent_bias=True).apply(candidate, sj.GRUCarry(h), xs)
+        _, others = sj.GRU(4, recurrent_bias=True).apply(candidate, sj.HiddenCarry(h), xs)
         assert np.max(np.abs(others - ys)) > 0.01  # no bias of the input product stands in for it
 
 
@@ -273,7 +273,7 @@ def test_nnx_simple_cell():
     with jax.enable_x64(True):
         rng, xs, _, h = flax_inputs()
         params, (h_end, ys) = nnx_cell(nnx.SimpleCell, h, xs, rng)
-        close(sj.Elman(4).apply(dense(params), sj.ElmanCarry(h), xs), (sj.ElmanCarry(h_end), ys), 1e-12)
+        close(sj.Elman(4).apply(dense(params), sj.HiddenCarry(h), xs), (sj.HiddenCarry(h_end), ys), 1e-12)
 
 
 # ----------------------------------------------------------------------------------------------------- the equations
@@ -313,7 +313,7 @@ def test_gru_equations(make):
     cell = make(4, recurrent_bias=True)
     params, xs, (h, _) = random_case(cell)
     with jax.enable_x64(True):
-        got = cell.apply(jax.tree.map(jnp.asarray, params), sj.GRUCarry(jnp.asarray(h)), jnp.asarray(xs))
+        got = cell.apply(jax.tree.map(jnp.asarray, params), sj.HiddenCarry(jnp.asarray(h)), jnp.asarray(xs))
     Ws, Wz, Wn = np.split(params["kernel"], 3, -1)
     Rs, Rz, Rn = np.split(params["recurrent_kernel"], 3, -1)
     bs, bz, bn = np.split(params["bias"], 3)
@@ -324,7 +324,7 @@ def test_gru_equations(make):
         through = s * (h @ Rn + cn) if make is sj.GRU else (s * h) @ Rn + cn
         h = (1 - z) * np.tanh(x @ Wn + bn + through) + z * h
         ys.append(h)
-    close(got, (sj.GRUCarry(h), np.stack(ys)), 1e-13)
+    close(got, (sj.HiddenCarry(h), np.stack(ys)), 1e-13)
 
 
 def test_min_gru_equations():

@@ -25,7 +25,7 @@ def truncated(cell, chunk, params, h, xs, weights):
     """The gradient of ``sum(weights * ys ** 2) / 2`` with the state cut off from its past before every chunk."""
 
     def loss(params):
-        carry, total = sj.ElmanCarry(h), 0.0
+        carry, total = sj.HiddenCarry(h), 0.0
         for first in range(0, T, chunk):
             carry, ys = cell.apply(params, jax.lax.stop_gradient(carry), xs[first : first + chunk])
             total += jnp.sum(weights[first : first + chunk] * ys**2) / 2
@@ -81,7 +81,7 @@ def test_one_chunk_as_long_as_the_sequence_is_full_backpropagation(cell):
         params, h, xs, weights = jax.tree.map(jnp.asarray, case())
 
         def loss(params):
-            return jnp.sum(weights * cell.apply(params, sj.ElmanCarry(h), xs)[1] ** 2) / 2
+            return jnp.sum(weights * cell.apply(params, sj.HiddenCarry(h), xs)[1] ** 2) / 2
 
         full = jax.grad(loss)(params)
         close(truncated(cell, T, params, h, xs, weights), full)

@@ -2,19 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
-import jax
-
-from seqjax import checks
 from seqjax.cells import parts
 from seqjax.recurrence import GatedCell
-
-
-class ElmanCarry(NamedTuple):
-    """State of an Elman network."""
-
-    h: jax.Array  # [B, H]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -62,17 +52,16 @@ class Elman(parts.Dense, GatedCell):
 
     def __post_init__(self):
         super().__post_init__()
-        if not callable(self.activation):
-            checks.one_of(self, "activation", parts.ACTIVATIONS)
+        parts.check_activation(self, "activation")
 
     def init(self, key, xs):
         return self.dense_params(key, xs, gates=1)
 
     def initial_carry(self, params, batch_shape):
         del params
-        return ElmanCarry(h=self.zero_state(batch_shape))
+        return parts.HiddenCarry(h=self.zero_state(batch_shape))
 
     def gate(self, params, carry, u, r):
         del params, carry
         h = parts.activation(self.activation)(u + r)
-        return ElmanCarry(h), h
+        return parts.HiddenCarry(h), h

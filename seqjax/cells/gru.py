@@ -1,19 +1,12 @@
 """Gated recurrent units (Cho et al. 2014): the form all frameworks run, and the form of the paper."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seqjax.cells import parts
 from seqjax.recurrence import Cell, GatedCell
-
-
-class GRUCarry(NamedTuple):
-    """State of a GRU."""
-
-    h: jax.Array  # [B, H]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -60,15 +53,20 @@ class GRU(parts.Dense, GatedCell):
 
     def initial_carry(self, params, batch_shape):
         del params
-        return GRUCarry(h=self.zero_state(batch_shape))
+        return parts.HiddenCarry(h=self.zero_state(batch_shape))
 
     def gate(self, params, carry, u, r):
         del params
-        H = self.features
-        s, z = jnp.split(parts.squash(u[..., : 2 * H] + r[..., : 2 * H], "ss"), 2, axis=-1)
-        n = jnp.tanh(u[..., 2 * H :] + s * r[..., 2 * H :])
-        h = n + z * (carry.h - n)
-        return GRUCarry(h), h
+        h = interpolate(u, r, carry.h)
+        return parts.HiddenCarry(h), h
+
+
+def interpolate(u, r, h):
+    """The new state of a GRU from what the input and the state contribute to its gates, side by side."""
+    H = h.shape[-1]
+    s, z = jnp.split(parts.squash(u[..., : 2 * H] + r[..., : 2 * H], "ss"), 2, axis=-1)
+    n = jnp.tanh(u[..., 2 * H :] + s * r[..., 2 * H :])
+    return n + z * (h - n)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -115,12 +113,11 @@ class ChoGRU(parts.Dense, Cell):
 
     def initial_carry(self, params, batch_shape):
         del params
-        return GRUCarry(h=self.zero_state(batch_shape))
+        return parts.HiddenCarry(h=self.zero_state(batch_shape))
 
     def step(self, params, carry, u):
-        H, h, R = self.features, carry.h, params["recurrent_kernel"]
-        b = params["recurrent_bias"] if self.recurrent_bias else jnp.zeros((3 * H,), R.dtype)
-        s, z = jnp.split(jax.nn.sigmoid(u[..., : 2 * H] + h @ R[:, : 2 * H] + b[: 2 * H]), 2, axis=-1)
-        n = jnp.tanh(u[..., 2 * H :] + (s * h) @ R[:, 2 * H :] + b[2 * H :])
+        H, h = self.features, carry.h
+        s, z = jnp.split(jax.nn.sigmoid(u[..., : 2 * H] + self.recurrent_product(params, h, 0, 2)), 2, axis=-1)
+        n = jnp.tanh(u[..., 2 * H :] + self.recurrent_product(params, s * h, 2))
         h = n + z * (h - n)
-        return GRUCarry(h), h
+        return parts.HiddenCarry(h), h

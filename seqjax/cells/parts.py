@@ -1,6 +1,7 @@
 """What the cell families share: settings, parameters gate by gate, activations and initializers by name."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,19 @@ INITIALIZERS = {
     "identity": lambda key, shape, dtype: jnp.eye(shape[0], shape[1], dtype=dtype),
     "zeros": jax.nn.initializers.zeros,
 }
+
+
+class HiddenCarry(NamedTuple):
+    """State of a cell that has nothing but what it shows."""
+
+    h: jax.Array  # [B, H]
+
+
+class LSTMCarry(NamedTuple):
+    """State of an LSTM: the memory cell, and what it shows of itself."""
+
+    c: jax.Array  # [B, H]
+    h: jax.Array  # [B, H], or [B, P] where projected
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -61,10 +75,10 @@ class Projecting:
             params["bias"] = jnp.zeros((gates * self.features,), self.param_dtype)
         return params
 
-    def zero_state(self, batch_shape):
-        """A state of zeros, [B, H]."""
+    def zero_state(self, batch_shape, width=None):
+        """A state of zeros, [B, H] or as wide as asked for."""
         dtype = self.state_dtype or at_least_float32(self.param_dtype)
-        return jnp.zeros((*batch_shape, self.features), dtype)
+        return jnp.zeros((*batch_shape, width or self.features), dtype)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -85,15 +99,23 @@ class Dense(Projecting):
 
     def recur(self, params, carry):
         """h R + b_r."""
-        r = carry.h @ params["recurrent_kernel"]
-        return r + params["recurrent_bias"] if self.recurrent_bias else r
+        return self.recurrent_product(params, carry.h)
 
-    def dense_params(self, key, xs, gates):
-        """kernel [F, K*H], recurrent_kernel [H, K*H], bias [K*H], recurrent_bias [K*H]; gates side by side."""
+    def recurrent_product(self, params, h, first=0, last=None):
+        """h R + b_r, of gates ``first`` to ``last`` alone."""
+        columns = slice(first * self.features, None if last is None else last * self.features)
+        r = h @ params["recurrent_kernel"][:, columns]
+        return r + params["recurrent_bias"][columns] if self.recurrent_bias else r
+
+    def dense_params(self, key, xs, gates, rows=None):
+        """kernel [F, K*H], recurrent_kernel [H, K*H], bias [K*H], recurrent_bias [K*H]; gates side by side.
+
+        ``rows`` is the width of what the recurrent kernel reads, where that is not H.
+        """
         input_key, recurrent_key = jax.random.split(key)
         H, dtype = self.features, self.param_dtype
         params = self.input_params(input_key, xs, gates)
-        params["recurrent_kernel"] = blocks(self.recurrent_init, recurrent_key, (H, H), gates, dtype)
+        params["recurrent_kernel"] = blocks(self.recurrent_init, recurrent_key, (rows or H, H), gates, dtype)
         if self.recurrent_bias:
             params["recurrent_bias"] = jnp.zeros((gates * H,), dtype)
         return params
@@ -106,9 +128,49 @@ def blocks(name, key, shape, gates, dtype):
     return jnp.concatenate([INITIALIZERS[name](k, shape, wide) for k in keys], axis=-1).astype(dtype)
 
 
+def check_activation(owner, *fields):
+    """Refuses fields that are neither a function nor the name of an activation."""
+    for field in fields:
+        if not callable(getattr(owner, field)):
+            checks.one_of(owner, field, ACTIVATIONS)
+
+
 def activation(name):
     """An activation by name; a function is itself."""
     return name if callable(name) else ACTIVATIONS[name]
+
+
+def layer_norm(x, scale, epsilon=1e-5):
+    """Layer normalization over the last axis: ``(x - mean) / sqrt(variance + epsilon) * scale`` (Ba et al. 2016, eq. 4)."""
+    wide = x.astype(at_least_float32(x.dtype))
+    return jax.nn.standardize(wide, epsilon=epsilon).astype(x.dtype) * scale
+
+
+def check_chrono(owner):
+    """Refuses a field ``chrono`` that is no length, or that has no bias to start."""
+    if owner.chrono is None:
+        return
+    if not isinstance(owner.chrono, int) or owner.chrono < 3 or not owner.use_bias:
+        raise ValueError(
+            f"{type(owner).__name__}: chrono is a number of steps above 2, for biases to start from; got {owner.chrono!r} "
+            f"and use_bias={owner.use_bias}."
+        )
+
+
+def forget_start(owner, key):
+    """Biases [H] that a forget gate starts from: ``forget_bias``, or log(u), u uniform in [1, chrono - 1]."""
+    if owner.chrono is None:
+        return jnp.full((owner.features,), owner.forget_bias, owner.param_dtype)
+    wide = at_least_float32(owner.param_dtype)
+    steps = jax.random.uniform(jax.random.fold_in(key, 1), (owner.features,), wide, 1.0, owner.chrono - 1.0)
+    return jnp.log(steps).astype(owner.param_dtype)
+
+
+def memorize(z, c):
+    """The new state of a plain LSTM from its four gates before they are squashed, side by side."""
+    i, f, g, o = jnp.split(squash(z, "ssts"), 4, axis=-1)
+    c = f * c + i * g
+    return LSTMCarry(c, o * jnp.tanh(c))
 
 
 def squash(z, kinds):

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from seqjax import masks
@@ -47,6 +48,7 @@ class _Hoisted:
         self.recur, self.gate, self.batch_axes = recur, gate, batch_axes
         self.read = []  # which leaves of params the gate reads; the others have no gradient inside the loop
         self.structure: Any = None  # how the residuals of one step make its pullback
+        self.us: Any = None  # shapes of the inputs, of which those that are not real have no gradient
         self.run = jax.custom_vjp(self.primal)
         self.run.defvjp(self.forward, self.backward)
 
@@ -58,6 +60,7 @@ class _Hoisted:
 
     def forward(self, params, carry, us, fresh, mask, resets):
         leaves, structure = jax.tree.flatten(params)
+        self.us = jax.eval_shape(lambda us: us, us)
 
         def gate(small, start, u, r):
             full = list(leaves)
@@ -96,6 +99,7 @@ class _Hoisted:
             if reset is not None:
                 dfresh = _add(dfresh, masks.zero_unless(reset, dstart))
                 dstart = masks.zero_unless(~reset, dstart)
+            du = jax.tree.map(lambda d: None if d.dtype == jax.dtypes.float0 else d, du)
             return (dstart, dfresh, _add(dsmall, dread)), (du, dr)
 
         nothing_yet = (
@@ -109,6 +113,7 @@ class _Hoisted:
         dleaves = jax.tree.leaves(self._through_products(params, starts, drs))
         for i, leaf in zip(self.read, dread, strict=True):
             dleaves[i] = dleaves[i] + leaf
+        dus = jax.tree.map(lambda u, d: np.zeros(u.shape, jax.dtypes.float0) if d is None else d, self.us, dus)
         return jax.tree.unflatten(structure, dleaves), dcarry, dus, dfresh, None, None
 
     def _through_products(self, params, starts, drs):

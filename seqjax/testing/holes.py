@@ -26,7 +26,7 @@ def check_padding(recurrence, settings=DEFAULTS):
     mask[:, 0] = False  # a sequence of length 0
     never = everything(sample)[1]
     clean = run(recurrence, sample, mask, never)
-    dirty = run(recurrence, sample._replace(xs=jnp.where(mask[..., None], sample.xs, jnp.nan)), mask, never)
+    dirty = run(recurrence, sample._replace(xs=jnp.where(masks.over(mask, sample.xs), sample.xs, jnp.nan)), mask, never)
     verdict.equal("run with NaN in the padding:", dirty, clean, 0)
     verdict.zero("an output at a masked step", np.asarray(clean.ys)[~mask])
     verdict.zero("the gradient of a masked input", np.asarray(clean.dxs)[~mask])

@@ -18,17 +18,17 @@ def check_init(recurrence, settings=DEFAULTS):
         "init", recurrence, "Check the scale of every initializer, gate by gate, and that it has a key of its own."
     )
     key, other, data = jax.random.split(jax.random.key(settings.seed), 3)
-    xs = jax.random.normal(data, (100, 256, settings.features))
+    xs = jax.random.normal(data, (100, 256, *settings.item))
     params = recurrence.init(key, xs)
     abstract = recurrence.init(key, jax.ShapeDtypeStruct(xs.shape, xs.dtype))
     verdict.equal("params from a ShapeDtypeStruct", abstract, params, 0)
     verdict.matters("the key", _flat(params), _flat(recurrence.init(other, xs)))
     if getattr(recurrence, "recurrent_init", None) == "orthogonal":
-        rows, columns = params["recurrent_kernel"].shape
-        for gate in range(columns // rows):
-            block = params["recurrent_kernel"][:, gate * rows : (gate + 1) * rows]
-            verdict.equal(f"gate {gate} of recurrent_kernel, times its transpose,", block.T @ block, np.eye(rows), 1e-5)
-    _, ys = values(recurrence, params, recurrence.initial_carry(params, xs.shape[1:-1]), xs)
+        for gate, block in enumerate(_gate_blocks(recurrence, params["recurrent_kernel"])):
+            tall = block if block.shape[0] >= block.shape[1] else block.T
+            name = f"gate {gate} of recurrent_kernel, times its transpose,"
+            verdict.equal(name, tall.T @ tall, np.eye(tall.shape[1]), 1e-5)
+    _, ys = values(recurrence, params, recurrence.initial_carry(params, recurrence.batch_shape(xs)), xs)
     variance, (low, high) = float(jnp.var(ys[-1])), settings.variance
     verdict.holds(low <= variance <= high, f"outputs have variance {variance:.3g} after 100 steps, expected {low} to {high}")
 
@@ -42,7 +42,7 @@ def check_precision(recurrence, settings=DEFAULTS):
     rng = np.random.default_rng(settings.seed)
     params = jax.tree.map(lambda p: p.astype(jnp.float32), move(starting_params(recurrence, settings, "float32"), rng))
     carry = recurrence.initial_carry(params, (BATCH,))
-    xs = jnp.asarray(rng.normal(size=(STEPS, BATCH, settings.features)), jnp.bfloat16)
+    xs = jnp.asarray(rng.normal(size=(STEPS, BATCH, *settings.item)), jnp.bfloat16)
     weights, final_weights = jnp.ones((STEPS, BATCH), jnp.float32), jnp.ones((BATCH,), jnp.float32)
     with jax.numpy_dtype_promotion("strict"):
         narrow = run(recurrence, Sample(params, carry, xs, weights, final_weights))
@@ -67,16 +67,23 @@ def check_learns(recurrence, settings=DEFAULTS):
     """
     verdict = Verdict("learns", recurrence, "Gradients flow but lead nowhere: look for a stop_gradient or a saturated gate.")
     rng = np.random.default_rng(settings.seed)
-    signs = jnp.asarray(rng.choice([-1.0, 1.0], size=(9, 8, settings.features)), jnp.float32)
+    signs = jnp.asarray(rng.choice([-1.0, 1.0], size=(9, 8, *settings.item)), jnp.float32)
     xs, targets = (signs[1:], signs[:-1]) if recurrence.causal else (signs[:-1], signs[1:])
     params = starting_params(recurrence, settings, "float32")
     width = jax.eval_shape(lambda p: _outputs(recurrence, p, xs), params).shape[-1]
-    readout = jnp.asarray(rng.normal(size=(width, settings.features)) / width, jnp.float32)
+    readout = jnp.asarray(rng.normal(size=(width, settings.item[-1])) / width, jnp.float32)
     losses = _fit(recurrence, (params, readout), xs, targets)
     verdict.holds(
         losses[-1] < settings.learnt,
         f"the loss went from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps, expected below {settings.learnt}",
     )
+
+
+def _gate_blocks(recurrence, kernel):
+    """The blocks [rows, H] of a recurrent kernel [..., rows, K*H], which may be one for each layer or head."""
+    for layer in kernel.reshape((-1, *kernel.shape[-2:])):
+        count = layer.shape[-1] // (getattr(recurrence, "features", layer.shape[0]) // getattr(recurrence, "heads", 1))
+        yield from np.split(np.asarray(layer), count, axis=-1)
 
 
 def _fit(recurrence, parameters, xs, targets, steps=300):
@@ -99,7 +106,7 @@ def _fit(recurrence, parameters, xs, targets, steps=300):
 
 
 def _outputs(recurrence, params, xs):
-    return recurrence.apply(params, recurrence.initial_carry(params, xs.shape[1:-1]), xs)[1]
+    return recurrence.apply(params, recurrence.initial_carry(params, recurrence.batch_shape(xs)), xs)[1]
 
 
 def _flat(tree):

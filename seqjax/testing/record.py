@@ -1,5 +1,6 @@
 """The law of a recurrence as a value, which can be compared, hashed, stored and printed."""
 
+import contextlib
 import copy
 import dataclasses
 import pickle
@@ -57,11 +58,9 @@ def _altered(recurrence):
     """The same recurrence with one setting changed, for every setting that says by its type what another would be."""
     if not recurrence.__dataclass_params__.init:
         return  # a constructor of its own, which dataclasses.replace cannot call
+    change = {bool: lambda value: not value, int: lambda value: value + 1, float: lambda value: value / 2 + 0.1}
     for field in dataclasses.fields(recurrence):
         value = getattr(recurrence, field.name)
-        if isinstance(value, bool):
-            yield field.name, dataclasses.replace(recurrence, **{field.name: not value})
-        elif isinstance(value, int):
-            yield field.name, dataclasses.replace(recurrence, **{field.name: value + 1})
-        elif isinstance(value, float):
-            yield field.name, dataclasses.replace(recurrence, **{field.name: value / 2 + 0.1})
+        if type(value) in change:
+            with contextlib.suppress(ValueError):  # what this setting is may rest on another
+                yield field.name, dataclasses.replace(recurrence, **{field.name: change[type(value)](value)})

@@ -141,7 +141,7 @@ def check_jit(recurrence, settings=DEFAULTS):
         "jit", recurrence, "Fields must be comparable values, and a method must not keep what it was called with."
     )
     params = starting_params(recurrence, settings, "float32")
-    xs = jnp.asarray(np.random.default_rng(settings.seed).normal(size=(STEPS, BATCH, settings.features)), jnp.float32)
+    xs = jnp.asarray(np.random.default_rng(settings.seed).normal(size=(STEPS, BATCH, *settings.item)), jnp.float32)
     traces = []
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -170,7 +170,7 @@ def check_key(recurrence, settings=DEFAULTS):
         "key", recurrence, "All randomness comes from the key; key=None means evaluation; say stochastic = True."
     )
     params = starting_params(recurrence, settings, "float32")
-    xs = jnp.asarray(np.random.default_rng(settings.seed).normal(size=(STEPS, BATCH, settings.features)), jnp.float32)
+    xs = jnp.asarray(np.random.default_rng(settings.seed).normal(size=(STEPS, BATCH, *settings.item)), jnp.float32)
     carry = recurrence.initial_carry(params, (BATCH,))
     ys = [values(recurrence, params, carry, xs, key=jax.random.key(seed))[1] for seed in (1, 1, 2)]
     evaluated = values(recurrence, params, carry, xs)[1]

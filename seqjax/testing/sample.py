@@ -18,18 +18,23 @@ class Settings:
     """On what the laws are tried, and how strictly.
 
     Args:
-      features: F, the width of the inputs.
+      features: F, the width of the inputs; the shape of a step where a step has more axes than one.
       seed: from which parameters, inputs, masks and resets are drawn.
       tolerance: what two float64 computations of the same thing may differ by, relative to the largest value.
       variance: bounds of the variance of the outputs after 100 steps of unit normal inputs.
       learnt: what is left of the loss of a constant guess once one batch of the copy task has been overfitted.
     """
 
-    features: int = 3
+    features: int | tuple[int, ...] = 3
     seed: int = 0
     tolerance: float = 1e-12
     variance: tuple[float, float] = (0.01, 2.0)
     learnt: float = 0.5
+
+    @property
+    def item(self) -> tuple[int, ...]:
+        """The shape of one step of one sequence."""
+        return self.features if isinstance(self.features, tuple) else (self.features,)
 
 
 DEFAULTS = Settings()
@@ -83,7 +88,7 @@ def draw(recurrence, settings, *, steps=STEPS, batch=(BATCH,), masked=True, chan
     rng = np.random.default_rng(settings.seed)
     params = (change or move)(starting_params(recurrence, settings), rng)
     carry = starting_carry(recurrence, params, batch)
-    xs = jnp.asarray(rng.normal(size=(steps, *batch, settings.features)))
+    xs = jnp.asarray(rng.normal(size=(steps, *batch, *settings.item)))
     weights, final_weights = jnp.asarray(rng.normal(size=(steps, *batch))), jnp.asarray(rng.normal(size=batch))
     sample = Sample(params, carry, xs, weights, final_weights)
     if recurrence.causal:
@@ -96,7 +101,7 @@ def draw(recurrence, settings, *, steps=STEPS, batch=(BATCH,), masked=True, chan
 
 def starting_params(recurrence, settings, dtype="float64"):
     """The params of ``init``, in another dtype."""
-    xs = jax.ShapeDtypeStruct((1, 1, settings.features), jnp.float32)
+    xs = jax.ShapeDtypeStruct((1, 1, *settings.item), jnp.float32)
     return cast(recurrence.init(jax.random.key(settings.seed), xs), dtype)
 
 

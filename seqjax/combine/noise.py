@@ -1,0 +1,227 @@
+"""Noise that regularizes: on inputs, on states, on weights."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import checks
+from seqjax.combine.wrapper import Wrapper
+from seqjax.recurrence import Cell, GatedCell
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Dropout(Wrapper):
+    """Drops inputs of a recurrence at random, and scales those that stay by 1 / (1 - rate).
+
+    Args:
+      recurrence: what reads the inputs. Its parameters and carry are those of the whole.
+      rate: share of the inputs that is dropped.
+      locked: one draw for all steps of a sequence (Gal and Ghahramani 2016), instead of one for each step. Under truncated
+        backpropagation a draw holds for one chunk.
+
+    ``key=None`` means evaluation: nothing is dropped.
+
+    Raises:
+      ValueError: a rate outside of [0, 1).
+
+    References:
+      Gal, Ghahramani, `A Theoretically Grounded Application of Dropout in Recurrent Neural Networks
+      <https://arxiv.org/abs/1512.05287>`_, 2016.
+    """
+
+    rate: float = 0.5
+    locked: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.rate(self, "rate")
+
+    @property
+    def stochastic(self):
+        return self.rate > 0 or self.recurrence.stochastic
+
+    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
+        checks.sequence(self, xs)
+        if key is not None:
+            key, own = jax.random.split(key)
+            xs = _drop(own, xs, self.rate, xs.shape[1:] if self.locked else xs.shape)
+        return self.recurrence.apply(params, carry, xs, mask=mask, resets=resets, key=key)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class WeightDrop(Wrapper):
+    """Drops entries of every ``recurrent_kernel`` of a recurrence at random, and scales the others by 1 / (1 - rate).
+
+    One draw a call, for all its steps and sequences: under truncated backpropagation a draw holds for one chunk.
+
+    Args:
+      recurrence: whose weights are dropped. Its parameters and carry are those of the whole.
+      rate: share of the weights that is dropped.
+
+    ``key=None`` means evaluation: nothing is dropped.
+
+    Raises:
+      ValueError: a rate outside of [0, 1), or a recurrence without a recurrent kernel.
+
+    References:
+      Merity, Keskar, Socher, `Regularizing and Optimizing LSTM Language Models <https://arxiv.org/abs/1708.02182>`_, 2018,
+      section 2.
+    """
+
+    rate: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.rate(self, "rate")
+
+    @property
+    def stochastic(self):
+        return self.rate > 0 or self.recurrence.stochastic
+
+    def init(self, key, xs):
+        params = self.recurrence.init(key, xs)
+        if not any(_is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)):
+            raise ValueError(f"{self}: {self.recurrence} has no recurrent_kernel to drop entries of.")
+        return params
+
+    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
+        checks.parameters(self, params, xs)
+        if key is not None:
+            key, own = jax.random.split(key)
+            leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+            dropped = [
+                _drop(jax.random.fold_in(own, i), leaf, self.rate) if _is_recurrent(path) else leaf
+                for i, (path, leaf) in enumerate(leaves)
+            ]
+            params = jax.tree.unflatten(structure, dropped)
+        return self.recurrence.apply(params, carry, xs, mask=mask, resets=resets, key=key)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Zoneout(Wrapper):
+    """Lets entries of the state skip a step at random: they keep what they were.
+
+    Args:
+      recurrence: a :class:`Cell`. Its parameters and carry are those of the whole.
+      rate: share of the entries that skip a step; for each field of the carry its own where a tuple is given, such as
+        (0.5, 0.05) for c and h of an :class:`LSTM`.
+
+    ``key=None`` means evaluation: every entry moves by the share of steps that it takes in training, as in the paper. Where
+    the output of the cell is a field of its carry, it is that field after zoneout.
+
+    Raises:
+      TypeError: what is inside is no cell.
+      ValueError: a rate outside of [0, 1), or not one for each field.
+
+    References:
+      Krueger et al., `Zoneout <https://arxiv.org/abs/1606.01305>`_, 2017, section 3.
+    """
+
+    rate: float | tuple[float, ...] = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.recurrence, Cell):
+            raise TypeError(f"Zoneout: works on the steps of a cell, got {self.recurrence!r}; put it around each cell.")
+        for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
+            checks.in_unit_interval(self, "rate", rate)
+
+    @property
+    def stochastic(self):
+        return self.rate != 0 and set(jax.tree.leaves(self.rate)) != {0}
+
+    def initial_carry(self, params, batch_shape):
+        carry = self.recurrence.initial_carry(params, batch_shape)
+        self.rates(carry)
+        return carry
+
+    def rates(self, carry):
+        """A rate for each leaf of a carry."""
+        count = len(jax.tree.leaves(carry))
+        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * count
+        if len(rates) != count:
+            raise ValueError(f"{self}: the carry has {count} fields, got {len(rates)} rates.")
+        return rates
+
+    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
+        checks.apply(self, params, carry, xs, mask, resets)
+        fresh = None if resets is None else self.initial_carry(params, self.batch_shape(xs))
+        return self._apply(params, carry, xs, fresh, mask, resets, key)
+
+    def _apply(self, params, carry, xs, fresh, mask, resets, key):
+        kind = _ZonedGatedCell if isinstance(self.recurrence, GatedCell) else _ZonedCell
+        cell = kind(self, engine=self.recurrence.engine if kind is _ZonedGatedCell else "scan")
+        return cell._apply(params, carry, xs, fresh, mask, resets, key)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Zoned:
+    """A cell under zoneout: which entries skip a step comes with the inputs of the step."""
+
+    zoneout: Zoneout
+
+    @property
+    def cell(self) -> Any:
+        return self.zoneout.recurrence
+
+    @property
+    def item_axes(self):
+        return self.cell.item_axes
+
+    def init(self, key, xs):
+        return self.cell.init(key, xs)
+
+    def initial_carry(self, params, batch_shape):
+        return self.cell.initial_carry(params, batch_shape)
+
+    def _inputs(self, params, carry, xs, key):
+        us = self.cell._inputs(params, carry, xs, None)
+        if key is None:
+            return us, None
+        leaves, rates = jax.tree.leaves(carry), self.zoneout.rates(carry)
+        keys = jax.random.split(key, len(leaves))
+        return us, [_kept(k, 1 - rate, (len(xs), *leaf.shape)) for k, rate, leaf in zip(keys, rates, leaves, strict=True)]
+
+    def skip(self, held, old, new, y):
+        """The carry after a step at which some entries stayed, and the output that belongs to it."""
+        leaves, structure = jax.tree.flatten(new)
+        rates = self.zoneout.rates(new)
+        if held is None:
+            mixed = [rate * o + (1 - rate) * n for rate, o, n in zip(rates, jax.tree.leaves(old), leaves, strict=True)]
+        else:
+            mixed = [jnp.where(h, o, n) for h, o, n in zip(held, jax.tree.leaves(old), leaves, strict=True)]
+        y = next((after for n, after in zip(leaves, mixed, strict=True) if n is y), y)
+        return jax.tree.unflatten(structure, mixed), y
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _ZonedCell(_Zoned, Cell):
+    def step(self, params, carry, u):
+        u, held = u
+        return self.skip(held, carry, *self.cell.step(params, carry, u))
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _ZonedGatedCell(_Zoned, GatedCell):
+    def recur(self, params, carry):
+        return self.cell.recur(params, carry)
+
+    def gate(self, params, carry, u, r):
+        u, held = u
+        return self.skip(held, carry, *self.cell.gate(params, carry, u, r))
+
+
+def _is_recurrent(path):
+    return "recurrent_kernel" in jax.tree_util.keystr(path)
+
+
+def _drop(key, x, rate, shape=None):
+    """Zeros with probability ``rate``; what stays is scaled up, so that the mean stays."""
+    return jnp.where(_kept(key, rate, x.shape if shape is None else shape), x / (1 - rate), jnp.zeros((), x.dtype))
+
+
+def _kept(key, rate, shape):
+    """True where nothing is dropped. Without the barrier XLA on a CPU draws again wherever the result is used."""
+    return jax.lax.optimization_barrier(jax.random.bernoulli(key, 1 - rate, shape))
