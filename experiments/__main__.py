@@ -9,7 +9,10 @@ import tyro
 
 from experiments import runs
 
-EXPERIMENTS = {"char_lm": "a character language model: tinyshakespeare, Linux source, Python source, any text"}
+EXPERIMENTS = {
+    "char_lm": "a character language model: tinyshakespeare, Linux source, Python source, any text",
+    "notes": "what five lecture notes claim, and ten of their mistakes: checks that are exact and need no training data",
+}
 
 
 def main(arguments):
@@ -21,7 +24,7 @@ def main(arguments):
     if name in commands:
         return commands[name](rest)
     if name in EXPERIMENTS:
-        return _train(name, rest)
+        return _run(name, rest)
     raise ValueError(f"{name!r} is no experiment and no command; there are {', '.join([*EXPERIMENTS, *commands])}.")
 
 
@@ -37,15 +40,15 @@ def _nothing():
     pass
 
 
-def _train(name, arguments):
-    """Trains. The preset is read first: it gives the defaults of all the other settings."""
+def _run(name, arguments):
+    """Runs an experiment. The preset is read first: it gives the defaults of all the other settings."""
     module = importlib.import_module(f"experiments.{name}")
     preset, arguments = _take(arguments, "--preset", "default")
     if preset not in module.PRESETS:
         raise ValueError(f"{name}: no preset {preset!r}; there are {', '.join(module.PRESETS)}.")
 
-    def train(config, run=None, record=False, quiet=False):
-        """Trains a model; the defaults are those of the preset.
+    def start(config, run=None, record=False, quiet=False):
+        """Runs the experiment; the defaults are those of the preset.
 
         Args:
           config: the settings.
@@ -55,15 +58,15 @@ def _train(name, arguments):
         """
         module.run(config, preset, run, record=record, quiet=quiet)
 
-    train.__defaults__ = (module.PRESETS[preset], None, False, False)
-    train.__annotations__ = {
+    start.__defaults__ = (module.PRESETS[preset], None, False, False)
+    start.__annotations__ = {
         "config": Annotated[module.Config, tyro.conf.arg(name="")],
         "run": pathlib.Path | None,
         "record": bool,
         "quiet": bool,
     }
     presets = ",".join(module.PRESETS)
-    tyro.cli(train, args=arguments, prog=f"python -m experiments {name} [--preset {{{presets}}}]")
+    tyro.cli(start, args=arguments, prog=f"python -m experiments {name} [--preset {{{presets}}}]")
 
 
 def _resume(arguments):
@@ -105,7 +108,10 @@ def _sample(arguments):
         """
         import jax
 
-        module = importlib.import_module(f"experiments.{runs.read_json(run / 'config.json')['experiment']}")
+        name = runs.read_json(run / "config.json")["experiment"]
+        module = importlib.import_module(f"experiments.{name}")
+        if not hasattr(module, "restore"):
+            raise ValueError(f"{run}: a run of {name} has no model to sample from.")
         task, weights = module.restore(run)
         prompt = module.prompt_of(task.vocabulary) if prompt is None else prompt
         settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}

@@ -81,14 +81,17 @@ PRESETS = {
     "shakespeare": Config(
         text="shakespeare",
         features=320,
+        skip=True,
+        noise=0.03,
         dropout=0.3,
         weight_drop=0.25,
-        weight_decay=0.05,
-        average=0.999,
-        steps=11000,
-        evaluations=11,
+        weight_decay=0.15,
+        final_rate=0.1,
+        average=0.9995,
+        steps=9400,
+        evaluations=10,
     ),
-    "linux": Config(text="linux", features=320, dropout=0.05, average=0.999, steps=11000, evaluations=11),
+    "linux": Config(text="linux", features=320, dropout=0.05, average=0.999, steps=9800, evaluations=8),
 }
 
 
