@@ -1,4 +1,4 @@
-"""The minimal gated unit (Zhou et al. 2016): a GRU whose two gates are one."""
+"""The minimal gated unit (Zhou et al. 2016), with its gate after the product."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,11 +17,11 @@ class MGUCarry(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class MGU(parts.Dense, GatedCell):
+class LateMGU(parts.Dense, GatedCell):
     """Minimal gated unit: f = sigmoid(u_f + r_f), n = tanh(u_n + f * r_n), h' = (1 - f) * h + f * n; u = x W + b, r = h R.
 
     Shapes: xs [T, B, F], carry h [B, H], ys [T, B, H]; params kernel [F, 2H], recurrent_kernel [H, 2H], bias [2H].
-    The paper multiplies h by f before R, as :class:`ChoGRU` does; here f comes after, so that a step is one product.
+    :class:`seqjax.MGU` multiplies h by f before R, as the paper; here f comes after, so that a step is one product.
     """
 
     def init(self, key, xs):
@@ -37,4 +37,4 @@ class MGU(parts.Dense, GatedCell):
         return MGUCarry(h), h
 
 
-# The line in tests/registry.py:    "mgu": (MGU(5), {}),
+# The line in tests/registry.py:    "late_mgu": (LateMGU(5), {}),

@@ -66,7 +66,7 @@ def interpolate(u, r, h):
     H = h.shape[-1]
     s, z = jnp.split(parts.squash(u[..., : 2 * H] + r[..., : 2 * H], "ss"), 2, axis=-1)
     n = jnp.tanh(u[..., 2 * H :] + s * r[..., 2 * H :])
-    return n + z * (h - n)
+    return (1 - z) * n + z * h  # h itself where z is one, which n + z * (h - n) is not
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -119,5 +119,5 @@ class ChoGRU(parts.Dense, Cell):
         H, h = self.features, carry.h
         s, z = jnp.split(jax.nn.sigmoid(u[..., : 2 * H] + self.recurrent_product(params, h, 0, 2)), 2, axis=-1)
         n = jnp.tanh(u[..., 2 * H :] + self.recurrent_product(params, s * h, 2))
-        h = n + z * (h - n)
+        h = (1 - z) * n + z * h
         return parts.HiddenCarry(h), h

@@ -46,7 +46,7 @@ class LSTM(parts.Dense, GatedCell):
       projection: P, the width of h' = (o psi(c')) W_p (LSTMP, Sak et al. 2014, arXiv:1402.1128), a second product.
       layer_norm: normalizes h R and x W, each over all its gates, and c' where psi reads it (Ba et al. 2016, equations 20 to
         22, whose three shifts of the gates are the one bias here).
-      use_bias, recurrent_bias (PyTorch's second one), kernel_init, recurrent_init, param_dtype, state_dtype, engine: as ever.
+      use_bias, recurrent_bias (PyTorch's second), kernel_init, recurrent_init, param_dtype, state_dtype, engine: as for all.
 
     Shapes:
       xs [T, B, F], carry c and h [B, H], ys [T, B, H]; params kernel [F, 4H], recurrent_kernel [H, 4H], bias [4H] and, where
@@ -103,7 +103,7 @@ class LSTM(parts.Dense, GatedCell):
         LSTM(features=8, coupled=True, peepholes=True)
         """
         off = {"NIG": "input_gate", "NFG": "forget_gate", "NOG": "output_gate", "NP": "peepholes"}
-        changes = {"V": {}} | {name: {field: False} for name, field in off.items()}
+        changes: dict[str, dict] = {"V": {}} | {name: {field: False} for name, field in off.items()}
         changes |= {"NIAF": {"activation": "identity"}, "NOAF": {"output_activation": "identity"}}
         changes |= {"CIFG": {"coupled": True}, "FGR": {"gate_recurrence": True}}
         return {name: LSTM(features, **{"peepholes": True, **settings, **change}) for name, change in changes.items()}

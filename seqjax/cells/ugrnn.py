@@ -60,5 +60,5 @@ class UGRNN(parts.Dense, GatedCell):
     def gate(self, params, carry, u, r):
         del params
         z, n = jnp.split(parts.squash(u + r, "st"), 2, axis=-1)
-        h = n + z * (carry.h - n)
+        h = (1 - z) * n + z * carry.h
         return parts.HiddenCarry(h), h

@@ -151,8 +151,10 @@ class Zoneout(Wrapper):
         return self._apply(params, carry, xs, fresh, mask, resets, key)
 
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
-        kind = _ZonedGatedCell if isinstance(self.recurrence, GatedCell) else _ZonedCell
-        cell = kind(self, engine=self.recurrence.engine if kind is _ZonedGatedCell else "scan")
+        inner: Any = self.recurrence
+        cell: Any = _ZonedCell(self)
+        if isinstance(inner, GatedCell):
+            cell = _ZonedGatedCell(self, engine=inner.engine)
         return cell._apply(params, carry, xs, fresh, mask, resets, key)
 
 

@@ -1,6 +1,7 @@
 """A state to start from that is learnt."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,8 @@ class LearntCarry(Wrapper):
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
         checks.apply(self, params, carry, xs, mask, resets)
         fresh = None if resets is None else self.initial_carry(params, self.batch_shape(xs))
-        return self.recurrence._apply(params["recurrence"], carry, xs, fresh, mask, resets, key)
+        cell: Any = self.recurrence
+        return cell._apply(params["recurrence"], carry, xs, fresh, mask, resets, key)
 
 
 def _name(path):
