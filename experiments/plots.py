@@ -1,8 +1,8 @@
 """Pictures of a run."""
 
-import json
-
 import matplotlib
+
+from experiments import runs
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 def loss_curve(directory, *, unit="nats per character"):
     """Draws training and held-out loss from ``log.jsonl`` into ``loss.png``."""
-    lines = [json.loads(line) for line in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = runs.read_lines(directory / "log.jsonl")
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for kind, name, style in (
         ("train", "training", {"alpha": 0.6, "lw": 1}),

@@ -52,6 +52,11 @@ def read_json(path):
         raise ValueError(f"{path}: not JSON ({error}).") from None
 
 
+def read_lines(path):
+    """A file of JSON lines, such as ``log.jsonl``."""
+    return [json.loads(line) for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines()]
+
+
 def write_json(path, value):
     """Writes a JSON file in one piece or not at all."""
     path = pathlib.Path(path)

@@ -46,7 +46,7 @@ def write(path, data):
 WRONG = {
     "no experiment": (
         lambda at: ["lstm"],
-        "'lstm' is no experiment and no command; there are char_lm, notes, list, resume, sample.",
+        "'lstm' is no experiment and no command; there are char_lm, grid_lstm, notes, list, resume, sample.",
     ),
     "no preset": (lambda at: ["char_lm", "--preset", "big"], "no preset 'big'; there are default, hello"),
     "no preset, other spelling": (lambda at: ["char_lm", "--preset=big"], "no preset 'big'"),

@@ -47,9 +47,8 @@ class SLSTM(parts.Dense, GatedCell):
       ValueError: a setting is not one of those named above, heads do not divide features, or ``recurrent_bias`` is asked
         for.
 
-    All four states start at zero. c and n may both underflow where the first input gate is exp(-80) and less; the output is
-    then zero, not 0 / 0. The authors' block has a convolution in front, a group norm behind and biases that differ from
-    unit to unit; these belong to a model.
+    All four states start at zero; m' of the first step is i alone, which the equations leave open. The authors' block has a
+    convolution in front, a group norm behind and biases that differ from unit to unit; these belong to a model.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -104,9 +103,11 @@ class SLSTM(parts.Dense, GatedCell):
         del params
         i, f, g, o = jnp.split(u + r, 4, axis=-1)
         f = jax.nn.log_sigmoid(f) if self.forget_activation == "sigmoid" else f
-        m = jnp.maximum(f + carry.m, i)
-        f, i = jnp.exp(f + carry.m - m), jnp.exp(i - m)
+        # A state that begins has no exponent yet. From there on n is at least one, and c / n and its gradient are finite.
+        begins = carry.n == 0
+        m = jnp.where(begins, i, jnp.maximum(f + carry.m, i))
+        f, i = jnp.where(begins, 0.0, jnp.exp(jnp.where(begins, 0.0, f + carry.m - m))), jnp.exp(i - m)
         c = f * carry.c + i * jnp.tanh(g)
         n = f * carry.n + i
-        h = jax.nn.sigmoid(o) * c / jnp.maximum(n, jnp.finfo(n.dtype).tiny)
+        h = jax.nn.sigmoid(o) * c / n
         return SLSTMCarry(c, n, m, h), h

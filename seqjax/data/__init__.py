@@ -4,4 +4,7 @@ from seqjax.data.sources import Source as Source
 from seqjax.data.sources import read_text as read_text
 from seqjax.data.streams import chunks as chunks
 from seqjax.data.streams import loader as loader
+from seqjax.data.synthetic import Addition as Addition
+from seqjax.data.synthetic import Parity as Parity
+from seqjax.data.synthetic import examples as examples
 from seqjax.data.vocabulary import Vocabulary as Vocabulary

@@ -58,7 +58,11 @@ def _altered(recurrence):
     """The same recurrence with one setting changed, for every setting that says by its type what another would be."""
     if not recurrence.__dataclass_params__.init:
         return  # a constructor of its own, which dataclasses.replace cannot call
-    change = {bool: lambda value: not value, int: lambda value: value + 1, float: lambda value: value / 2 + 0.1}
+    change = {
+        bool: lambda value: not value,
+        int: lambda value: value + 1,
+        float: lambda value: 0.1 if value > 0.15 else value + 0.1,
+    }
     for field in dataclasses.fields(recurrence):
         value = getattr(recurrence, field.name)
         if type(value) in change:

@@ -1,0 +1,194 @@
+"""Grid LSTM (Kalchbrenner et al. 2015): cells along depth as along time learn to add, and to tell odd from even.
+
+python -m experiments grid_lstm                       the sum of two numbers of 8 digits
+python -m experiments grid_lstm --preset parity       the parity of 32 bits
+
+The paper adds 15 digits and tells the parity of 250 bits. An answer counts where every symbol of it is right. The control is
+--cell stack: LSTMs of the same width and depth on top of each other. Numbers are in README.md, from results/grid_lstm.jsonl.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import flax.nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import seqjax as sj
+from experiments import plots, runs
+from seqjax.data import Addition, Parity, examples
+
+HELD_OUT = 10**9  # seeds of evaluation, which training never draws from
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything a run depends on."""
+
+    task: Literal["addition", "parity"] = "addition"
+    length: int = 8
+    """Digits of each number, or bits."""
+    cell: Literal["grid", "stack"] = "grid"
+    features: int = 96
+    depth: int = 6
+    tied: bool = True
+    """Whether all layers of the grid share their weights."""
+    priority: bool = True
+    """Whether the depth side of a block reads what the time side has just become."""
+    batch_size: int = 64
+    steps: int = 6000
+    learning_rate: float = 3e-3
+    clip: float = 1.0
+    average: float = 0.99
+    evaluations: int = 30
+    answers: int = 2000
+    """Of one evaluation."""
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("length", "features", "depth", "batch_size", "steps", "evaluations", "answers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"grid_lstm: {name} must be at least 1, got {getattr(self, name)}.")
+
+
+PRESETS = {
+    "default": Config(),
+    "parity": Config(task="parity", length=32, features=64, depth=2, steps=4000),
+}
+
+
+class Answerer(flax.nnx.Module):
+    """Embedding, a grid or a stack, and a linear head over the symbols."""
+
+    def __init__(self, symbols, config, *, rngs):
+        width = config.features
+        if config.cell == "grid":
+            recurrence: Any = sj.GridLSTM(width, depth=config.depth, tied=config.tied, priority=config.priority)
+        else:
+            recurrence = sj.Stack(*[sj.LSTM(width)] * config.depth)
+        self.embed = flax.nnx.Embed(symbols, width, rngs=rngs)
+        self.rnn = sj.nnx.RNN(recurrence, width, rngs=rngs)
+        self.head = flax.nnx.Linear(width, symbols, rngs=rngs)
+
+    def __call__(self, tokens):
+        """tokens int [B, T] -> logits [B, T, V]."""
+        return self.head(self.rnn(self.embed(tokens))[1])
+
+
+class Task:
+    """What a configuration means: the model as pure functions of its weights, and what is asked of it."""
+
+    def __init__(self, config):
+        self.config = config
+        self.make = {"addition": Addition, "parity": Parity}[config.task](config.length)
+        model = Answerer(self.make.symbols, config, rngs=flax.nnx.Rngs(config.seed))
+        parts: tuple[Any, Any, Any] = flax.nnx.split(model, flax.nnx.Param, ...)  # type: ignore[assignment]
+        self.graph, self.weights, self.rest = parts
+        self._logits = jax.jit(lambda weights, inputs: flax.nnx.merge(self.graph, weights, self.rest)(inputs))
+
+    def loss(self, weights, carry, batch, key):
+        """Mean negative log-likelihood of the symbols of the answers."""
+        del key
+        logits = flax.nnx.merge(self.graph, weights, self.rest)(batch["inputs"])
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
+        return jnp.sum(jnp.where(batch["mask"], each, 0.0)) / jnp.sum(batch["mask"]), (carry, {})
+
+    def evaluate(self, weights, *, length=None):
+        """Mean loss and share of exact answers, on numbers or strings of exactly ``length``, the longest by default."""
+        config, losses, exact = self.config, [], []
+        weights = jax.device_put(weights, jax.devices()[0])
+        for i in range(-(-config.answers // 500)):
+            rng = np.random.default_rng((HELD_OUT + config.seed, i))
+            batch = self.make(rng, 500, exactly=length or config.length)
+            logits = np.asarray(self._logits(weights, batch["inputs"]))
+            each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
+            losses.append(float(np.asarray(each)[batch["mask"]].mean()))
+            exact.append(np.all((logits.argmax(-1) == batch["targets"]) | ~batch["mask"], axis=1))
+        return {"loss": float(np.mean(losses)), "exact": float(np.concatenate(exact)[: config.answers].mean())}
+
+    def optimizer(self):
+        config = self.config
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, config.learning_rate, min(200, config.steps // 2), config.steps, config.learning_rate / 20
+        )
+        return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule))
+
+    def state(self):
+        """The state before the first step of training."""
+        return sj.train.create(self.weights, self.optimizer(), jax.random.key(self.config.seed), carry=(), average=True)
+
+
+def run(config, preset, directory, *, record=False, quiet=False):
+    """Trains, or goes on training, and ends with a summary."""
+    clock = runs.Clock()
+    devices = runs.use_cores(config.batch_size)
+    task = Task(config)
+    directory = runs.open_run(directory, "grid_lstm", preset, config)
+    say = print if not quiet else (lambda *_, **__: None)
+    size = sum(leaf.size for leaf in jax.tree.leaves(task.weights))
+    say(f"{config.task} of {config.length}; {config.cell}, {size:,} parameters; {runs.device()}; run {directory}")
+    plan = sj.train.Plan(
+        steps=config.steps,
+        evaluate_every=-(-config.steps // config.evaluations),
+        log_every=max(1, min(20, config.steps // 100)),
+        average=config.average,
+        devices=devices,
+        units=("samples", config.batch_size),
+    )
+    before = clock.minutes()
+    outcome = sj.train.fit(
+        task.loss,
+        task.optimizer(),
+        task.state(),
+        examples(task.make, batch_size=config.batch_size, seed=config.seed),
+        plan,
+        evaluate=task.evaluate,
+        directory=directory,
+        fingerprint=runs.read_json(directory / "config.json")["config"],
+        quiet=quiet,
+    )
+    if outcome.reason == "interrupted":
+        at = f"step {outcome.progress.step} of {config.steps}"
+        say(f"stopped at {at}; go on with: python -m experiments resume {directory}")
+        return None
+    return _finish(task, preset, directory, outcome, before, record, say)
+
+
+def _finish(task, preset, directory, outcome, before, record, say):
+    """The summary: exact answers of the last weights at every length, and how many samples that took."""
+    clock, config = runs.Clock(), task.config
+    lengths = range(1, config.length + 1) if config.task == "addition" else sorted({1, 2, 4, 8, 16, config.length})
+    exact = {length: task.evaluate(outcome.state.weights, length=length)["exact"] for length in lengths}
+    solved = [length for length in exact if all(share >= 0.99 for shorter, share in exact.items() if shorter <= length)]
+    unit = "digits" if config.task == "addition" else "bits"
+    metrics = {
+        f"{config.task}_{config.length}_exact": exact[config.length],
+        f"{config.task}_{unit}_at_99": max(solved, default=0),
+    }
+    plots.loss_curve(directory, unit="nats per symbol")
+    minutes = before + outcome.progress.seconds / 60 + clock.minutes()
+    summary = {
+        "experiment": "grid_lstm",
+        "preset": preset,
+        "metrics": metrics | {"samples_to_99": samples_to_99(directory, config)},
+        "exact": exact,
+        "minutes": round(minutes, 2),
+        "device": runs.device(),
+    }
+    runs.write_json(directory / "summary.json", summary)
+    if record:
+        runs.record("grid_lstm", preset, config, summary["metrics"], minutes)
+    for name, value in summary["metrics"].items():
+        say(f"{name}: {value}")
+    say(f"exact answers {exact[config.length]:.4f}, {minutes:.1f} minutes; {directory}")
+    return summary
+
+
+def samples_to_99(directory, config):
+    """Samples of training until an evaluation had 99 % exact answers; None if none had."""
+    for line in runs.read_lines(directory / "log.jsonl"):
+        if line["kind"] == "evaluation" and line["exact"] >= 0.99:
+            return line["step"] * config.batch_size
+    return None

@@ -1,0 +1,108 @@
+"""Tasks with known answers, drawn at random for ever: sums of numbers, parity of bits."""
+
+import grain
+import numpy as np
+
+
+def examples(make, *, batch_size, seed=0):
+    """An endless Grain data set of random batches: batch i is drawn from ``(seed, i)`` and from nothing else.
+
+    Args:
+      make: ``(rng, batch_size) -> batch``, a task such as ``Addition(8)``; rng is a ``numpy.random.Generator``.
+      batch_size: B.
+      seed: another seed gives other batches.
+
+    Returns:
+      a ``grain.IterDataset`` of batches; its iterator's ``get_state`` and ``set_state`` hold the position.
+
+    Example:
+      >>> from seqjax.data import Parity, examples
+      >>> batch = next(iter(examples(Parity(4), batch_size=2)))
+      >>> sorted(batch), batch["inputs"].shape
+      (['inputs', 'mask', 'targets'], (2, 4))
+    """
+    source = _Draws(make, batch_size, seed)
+    return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+
+
+class _Draws:
+    """Batch ``i``, for any ``i``; as a Grain source it is very long."""
+
+    def __init__(self, make, batch_size, seed):
+        self.make, self.batch_size, self.seed = make, batch_size, seed
+
+    def __len__(self):
+        return 2**40
+
+    def __getitem__(self, i):
+        return self.make(np.random.default_rng((self.seed, i)), self.batch_size)
+
+
+class Addition:
+    """Two decimal numbers, digit by digit from the highest, then their sum (Kalchbrenner et al. 2015, section 4.1).
+
+    ``- 0 1 2 - 0 3 4 - - - -`` is read while ``0 0 4 6`` is to be said at the last four steps. Numbers have up to ``digits``
+    digits with zeros in front; how many is uniform, so that short ones are learnt first.
+
+    Args:
+      digits: of the longest numbers.
+
+    A batch is inputs int [B, T], symbols 0..9 and 10 for "-"; targets int [B, T]; mask bool [B, T], True where an answer is
+    due, with T = 3 digits + 4.
+    """
+
+    symbols = 11
+
+    def __init__(self, digits):
+        if not 1 <= digits <= 18:
+            raise ValueError(f"Addition: digits must be 1 to 18, which 64-bit integers hold, got {digits}.")
+        self.digits = digits
+
+    def __call__(self, rng, batch_size, *, exactly=None):
+        """A batch; ``exactly`` is how many digits both numbers have, the highest of them not zero."""
+        count = rng.integers(1, self.digits + 1, size=(batch_size, 2)) if exactly is None else exactly
+        numbers = rng.integers(0 if exactly is None else 10 ** (exactly - 1), 10**count, size=(batch_size, 2))
+        n, dash = self.digits, np.full((batch_size, 1), 10)
+        read = [dash, _decimal(numbers[:, 0], n), dash, _decimal(numbers[:, 1], n), dash, np.repeat(dash, n + 1, 1)]
+        inputs = np.concatenate(read, 1)
+        targets = np.zeros_like(inputs)
+        targets[:, -n - 1 :] = _decimal(numbers.sum(1), n + 1)
+        mask = np.zeros(inputs.shape, bool)
+        mask[:, -n - 1 :] = True
+        return {"inputs": inputs.astype(np.int32), "targets": targets.astype(np.int32), "mask": mask}
+
+
+class Parity:
+    """A string of bits, then whether the number of ones is odd (Kalchbrenner et al. 2015, section 4.3).
+
+    Strings have up to ``bits`` bits, behind symbols of nothing; how many is uniform, so that short ones are learnt first.
+
+    Args:
+      bits: of the longest strings.
+
+    A batch is inputs int [B, T], symbols 0, 1 and 2 for nothing; targets int [B, T]; mask bool [B, T], True at the last step
+    alone, with T = bits.
+    """
+
+    symbols = 3
+
+    def __init__(self, bits):
+        if bits < 1:
+            raise ValueError(f"Parity: bits must be positive, got {bits}.")
+        self.bits = bits
+
+    def __call__(self, rng, batch_size, *, exactly=None):
+        """A batch; ``exactly`` is how many bits all strings have."""
+        count = rng.integers(1, self.bits + 1, size=(batch_size, 1)) if exactly is None else exactly
+        bits = rng.integers(0, 2, size=(batch_size, self.bits))
+        there = np.arange(self.bits)[::-1] < count
+        targets = np.zeros_like(bits)
+        targets[:, -1] = np.where(there, bits, 0).sum(1) % 2
+        mask = np.zeros(bits.shape, bool)
+        mask[:, -1] = True
+        return {"inputs": np.where(there, bits, 2).astype(np.int32), "targets": targets.astype(np.int32), "mask": mask}
+
+
+def _decimal(numbers, digits):
+    """The digits of numbers, the highest first: [B] -> [B, digits]."""
+    return numbers[:, None] // 10 ** np.arange(digits)[::-1] % 10
