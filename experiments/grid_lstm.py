@@ -82,7 +82,7 @@ class Task:
 
     def __init__(self, config):
         self.config = config
-        self.make = {"addition": Addition, "parity": Parity}[config.task](config.length)
+        self.make: Addition | Parity = (Addition if config.task == "addition" else Parity)(config.length)
         model = Answerer(self.make.symbols, config, rngs=flax.nnx.Rngs(config.seed))
         parts: tuple[Any, Any, Any] = flax.nnx.split(model, flax.nnx.Param, ...)  # type: ignore[assignment]
         self.graph, self.weights, self.rest = parts
