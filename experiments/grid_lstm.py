@@ -93,7 +93,7 @@ class Task:
         del key
         logits = flax.nnx.merge(self.graph, weights, self.rest)(batch["inputs"])
         each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
-        return jnp.sum(jnp.where(batch["mask"], each, 0.0)) / jnp.sum(batch["mask"]), (carry, {})
+        return jnp.mean(each, where=batch["mask"]), (carry, {})
 
     def evaluate(self, weights, *, length=None):
         """Mean loss and share of exact answers, on numbers or strings of exactly ``length``, the longest by default."""
@@ -159,7 +159,9 @@ def run(config, preset, directory, *, record=False, quiet=False):
 def _finish(task, preset, directory, outcome, before, record, say):
     """The summary: exact answers of the last weights at every length, and how many samples that took."""
     clock, config = runs.Clock(), task.config
-    lengths = range(1, config.length + 1) if config.task == "addition" else sorted({1, 2, 4, 8, 16, config.length})
+    lengths = list(range(1, config.length + 1))
+    if config.task == "parity":
+        lengths = [n for n in lengths if n == config.length or n & (n - 1) == 0]
     exact = {length: task.evaluate(outcome.state.weights, length=length)["exact"] for length in lengths}
     solved = [length for length in exact if all(share >= 0.99 for shorter, share in exact.items() if shorter <= length)]
     unit = "digits" if config.task == "addition" else "bits"

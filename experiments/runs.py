@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -85,7 +86,7 @@ def record(experiment, preset, config, metrics, minutes):
         "device": device(),
         "versions": versions(),
         "commit": _commit(),
-        "command": command(),
+        "command": command(directory=False),
     }
     with (RESULTS / f"{experiment}.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
@@ -123,9 +124,10 @@ def versions():
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 
-def command():
-    """The command line as it can be typed again."""
-    return " ".join(["python -m experiments", *sys.argv[1:]])
+def command(directory=True):
+    """The command line as it can be typed again; where the run is kept is no part of a result."""
+    line = " ".join(["python -m experiments", *sys.argv[1:]])
+    return line if directory else re.sub(r" --run[ =]\S+", "", line)
 
 
 class Clock:

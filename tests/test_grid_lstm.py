@@ -11,7 +11,7 @@ import pytest
 from experiments import grid_lstm, runs
 
 SMALL = grid_lstm.Config(
-    task="parity", length=3, features=16, depth=2, batch_size=16, steps=240, evaluations=4, answers=500, learning_rate=1e-2
+    task="parity", length=3, features=16, depth=2, batch_size=16, steps=600, evaluations=4, answers=500, learning_rate=1e-2
 )
 
 
