@@ -92,7 +92,21 @@ class Recurrence(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Cell(Recurrence):
+class Restarting(Recurrence):
+    """What can be told where resets start from, so that something around it can choose: cells, and zoneout of one."""
+
+    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
+        checks.apply(self, params, carry, xs, mask, resets)
+        fresh = None if resets is None else self.initial_carry(params, self.batch_shape(xs))
+        return self._apply(params, carry, xs, fresh, mask, resets, key)
+
+    @abc.abstractmethod
+    def _apply(self, params, carry, xs, fresh, mask, resets, key):
+        """``apply`` of what has been checked, with the carry that resets start from."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Cell(Restarting):
     """One step; what researchers write.
 
     A cell gives ``init``, ``initial_carry``, ``project`` and ``step``. All arithmetic of ``step`` is in the dtype of the
@@ -126,13 +140,7 @@ class Cell(Recurrence):
     def step(self, params, carry, u):
         """One step: ``(carry, u) -> (carry, y)``, with u ``[B, ...]`` and y ``[B, H]``."""
 
-    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
-        checks.apply(self, params, carry, xs, mask, resets)
-        fresh = None if resets is None else self.initial_carry(params, self.batch_shape(xs))
-        return self._apply(params, carry, xs, fresh, mask, resets, key)
-
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
-        """``apply`` of what has been checked, with the carry that resets start from."""
         fresh = None if fresh is None else cast_like(fresh, carry)
         us = self._inputs(cast(params, xs.dtype), carry, masks.zero_unless(mask, xs), key)
         run = getattr(self, f"_run_{self._chosen_engine() if len(xs) else 'scan'}")

@@ -57,10 +57,6 @@ class Elman(parts.Dense, GatedCell):
     def init(self, key, xs):
         return self.dense_params(key, xs, gates=1)
 
-    def initial_carry(self, params, batch_shape):
-        del params
-        return parts.HiddenCarry(h=self.zero_state(batch_shape))
-
     def gate(self, params, carry, u, r):
         del params, carry
         h = parts.activation(self.activation)(u + r)

@@ -51,10 +51,6 @@ class GRU(parts.Dense, GatedCell):
     def init(self, key, xs):
         return self.dense_params(key, xs, gates=3)
 
-    def initial_carry(self, params, batch_shape):
-        del params
-        return parts.HiddenCarry(h=self.zero_state(batch_shape))
-
     def gate(self, params, carry, u, r):
         del params
         h = interpolate(u, r, carry.h)
@@ -110,10 +106,6 @@ class ChoGRU(parts.Dense, Cell):
 
     def init(self, key, xs):
         return self.dense_params(key, xs, gates=3)
-
-    def initial_carry(self, params, batch_shape):
-        del params
-        return parts.HiddenCarry(h=self.zero_state(batch_shape))
 
     def step(self, params, carry, u):
         H, h = self.features, carry.h

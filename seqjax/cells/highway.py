@@ -68,10 +68,6 @@ class RHN(parts.Dense, Cell):
             params |= {"bias": start, "depth_bias": jnp.tile(start, (self.depth - 1, 1))}
         return params
 
-    def initial_carry(self, params, batch_shape):
-        del params
-        return parts.HiddenCarry(h=self.zero_state(batch_shape))
-
     def step(self, params, carry, u):
         s = carry.h
         for layer in range(self.depth):

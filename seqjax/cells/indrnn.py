@@ -67,10 +67,6 @@ class IndRNN(parts.Projecting, GatedCell):
         scale = jax.random.uniform(recurrent_key, (self.features,), wide, 0.0, most)
         return self.input_params(input_key, xs, gates=1) | {"recurrent_scale": scale.astype(self.param_dtype)}
 
-    def initial_carry(self, params, batch_shape):
-        del params
-        return parts.HiddenCarry(h=self.zero_state(batch_shape))
-
     def recur(self, params, carry):
         return carry.h * params["recurrent_scale"]
 

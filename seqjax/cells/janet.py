@@ -64,10 +64,6 @@ class JANET(parts.Dense, GatedCell):
             params["bias"] = params["bias"].at[: self.features].set(parts.forget_start(self, key))
         return params
 
-    def initial_carry(self, params, batch_shape):
-        del params
-        return parts.HiddenCarry(h=self.zero_state(batch_shape))
-
     def gate(self, params, carry, u, r):
         del params
         s, n = jnp.split(u + r, 2, axis=-1)

@@ -51,10 +51,6 @@ class MGU(parts.Dense, Cell):
     def init(self, key, xs):
         return self.dense_params(key, xs, gates=2)
 
-    def initial_carry(self, params, batch_shape):
-        del params
-        return parts.HiddenCarry(h=self.zero_state(batch_shape))
-
     def step(self, params, carry, u):
         H, h = self.features, carry.h
         f = jax.nn.sigmoid(u[..., :H] + self.recurrent_product(params, h, 0, 1))

@@ -75,6 +75,11 @@ class Projecting:
             params["bias"] = jnp.zeros((gates * self.features,), self.param_dtype)
         return params
 
+    def initial_carry(self, params, batch_shape):
+        """A hidden state of zeros, which is all that most cells have."""
+        del params
+        return HiddenCarry(h=self.zero_state(batch_shape))
+
     def zero_state(self, batch_shape, width=None):
         """A state of zeros, [B, H] or as wide as asked for."""
         dtype = self.state_dtype or at_least_float32(self.param_dtype)

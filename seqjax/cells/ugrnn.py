@@ -53,10 +53,6 @@ class UGRNN(parts.Dense, GatedCell):
             params["bias"] = params["bias"].at[: self.features].set(self.update_bias)
         return params
 
-    def initial_carry(self, params, batch_shape):
-        del params
-        return parts.HiddenCarry(h=self.zero_state(batch_shape))
-
     def gate(self, params, carry, u, r):
         del params
         z, n = jnp.split(parts.squash(u + r, "st"), 2, axis=-1)

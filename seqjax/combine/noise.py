@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.combine.wrapper import Wrapper
-from seqjax.recurrence import Cell, GatedCell
+from seqjax.recurrence import Cell, GatedCell, Restarting
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -100,7 +100,7 @@ class WeightDrop(Wrapper):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Zoneout(Wrapper):
+class Zoneout(Wrapper, Restarting):
     """Lets entries of the state skip a step at random: they keep what they were.
 
     Args:
@@ -130,7 +130,7 @@ class Zoneout(Wrapper):
 
     @property
     def stochastic(self):
-        return self.rate != 0 and set(jax.tree.leaves(self.rate)) != {0}
+        return any(jax.tree.leaves(self.rate))
 
     def initial_carry(self, params, batch_shape):
         carry = self.recurrence.initial_carry(params, batch_shape)
@@ -144,11 +144,6 @@ class Zoneout(Wrapper):
         if len(rates) != count:
             raise ValueError(f"{self}: the carry has {count} fields, got {len(rates)} rates.")
         return rates
-
-    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
-        checks.apply(self, params, carry, xs, mask, resets)
-        fresh = None if resets is None else self.initial_carry(params, self.batch_shape(xs))
-        return self._apply(params, carry, xs, fresh, mask, resets, key)
 
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
         inner: Any = self.recurrence

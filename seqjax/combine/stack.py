@@ -81,7 +81,7 @@ class Stack(Recurrence):
             params[str(i)] = layer.init(jax.random.fold_in(key, i), below)
             if i + 1 < len(self.layers):
                 ys = outputs_of(layer, params[str(i)], below)
-                below = jax.eval_shape(_beside, xs, ys) if self.skip else ys
+                below = jax.ShapeDtypeStruct((*ys.shape[:-1], xs.shape[-1] + ys.shape[-1]), ys.dtype) if self.skip else ys
         return params
 
     def initial_carry(self, params, batch_shape):
@@ -100,12 +100,8 @@ class Stack(Recurrence):
             new, ys = layer.apply(params[str(i)], carry[i], below, mask=mask, resets=resets, key=layer_key)
             carries.append(new)
             outputs.append(ys)
-            below = _beside(masks.zero_unless(mask, xs), ys) if self.skip else ys
+            below = jnp.concatenate([masks.zero_unless(mask, xs), ys], axis=-1) if self.skip else ys
         return tuple(carries), jnp.concatenate(outputs, axis=-1) if self.skip else ys
-
-
-def _beside(xs, ys):
-    return jnp.concatenate([xs[: len(ys)].astype(ys.dtype), ys], axis=-1)
 
 
 def _stack(layers, dropout, skip):

@@ -6,14 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks
-from seqjax.combine.noise import Zoneout
 from seqjax.combine.wrapper import Wrapper
-from seqjax.recurrence import Cell
+from seqjax.recurrence import Restarting
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class LearntCarry(Wrapper):
+class LearntCarry(Wrapper, Restarting):
     """Makes the initial carry of a recurrence a parameter, one for all sequences. Resets start from it too.
 
     Args:
@@ -36,7 +34,7 @@ class LearntCarry(Wrapper):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.recurrence, Cell | Zoneout):
+        if not isinstance(self.recurrence, Restarting) or isinstance(self.recurrence, LearntCarry):
             raise TypeError(f"LearntCarry: works on a cell, got {self.recurrence!r}; put it around each cell.")
 
     def init(self, key, xs):
@@ -53,9 +51,7 @@ class LearntCarry(Wrapper):
 
         return jax.tree_util.tree_map_with_path(start, carry)
 
-    def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
-        checks.apply(self, params, carry, xs, mask, resets)
-        fresh = None if resets is None else self.initial_carry(params, self.batch_shape(xs))
+    def _apply(self, params, carry, xs, fresh, mask, resets, key):
         cell: Any = self.recurrence
         return cell._apply(params["recurrence"], carry, xs, fresh, mask, resets, key)
 
