@@ -43,7 +43,7 @@ def functions(text):
             yield text[start:following]
 
 
-def balanced_share(task, weights, key, *, wanted=200, temperature=0.8):
+def balanced_share(task, weights, key, *, wanted=200, temperature=0.3):
     """Share of ``wanted`` sampled functions that are balanced; 50 continuations are drawn side by side."""
     found = []
     prompt = "\nstatic int "

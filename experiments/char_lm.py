@@ -12,7 +12,7 @@ Numbers, minutes and devices are in README.md, from results/char_lm.jsonl. Contr
 import dataclasses
 import functools
 import pathlib
-from typing import Any, Literal
+from typing import Literal
 
 import flax.nnx
 import jax
@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from experiments import c_source, plots, runs
+from experiments import c_source, runs, training
 from experiments.datasets import texts
 from seqjax.data import Vocabulary, chunks, loader
 from seqjax.decode import sample as draw
@@ -91,7 +91,21 @@ PRESETS = {
         steps=9400,
         evaluations=10,
     ),
-    "linux": Config(text="linux", features=320, dropout=0.05, average=0.999, steps=9800, evaluations=8),
+    "linux": Config(
+        text="linux",
+        features=320,
+        skip=True,
+        noise=0.01,
+        dropout=0.1,
+        weight_drop=0.1,
+        weight_decay=0.1,
+        restart=0.01,
+        learning_rate=5e-3,
+        final_rate=0.03,
+        average=0.999,
+        steps=6600,
+        evaluations=4,
+    ),
 }
 
 
@@ -131,12 +145,8 @@ class Task:
     def __init__(self, config, vocabulary):
         self.config = config
         self.vocabulary = vocabulary
-        model = CharLM(len(self.vocabulary), config, rngs=flax.nnx.Rngs(config.seed))
-        parts: tuple[Any, Any, Any] = flax.nnx.split(model, flax.nnx.Param, ...)  # type: ignore[assignment]
-        self.graph, self.weights, self.rest = parts
-
-    def model(self, weights):
-        return flax.nnx.merge(self.graph, weights, self.rest)
+        self.model = training.Model(CharLM(len(vocabulary), config, rngs=flax.nnx.Rngs(config.seed)))
+        self.weights = self.model.weights
 
     def initial_carry(self, batch_size):
         return self.model(self.weights).rnn.initialize_carry((batch_size,))
@@ -245,44 +255,23 @@ def prompt_of(vocabulary):
 
 def run(config, preset, directory, *, record=False, quiet=False):
     """Trains, or goes on training, and ends with a summary."""
-    clock = runs.Clock()
-    devices = runs.use_cores(config.batch_size)
+    this = training.Run("char_lm", preset, config, directory, record=record, quiet=quiet)
     text = texts.load(config.text)
     task = Task(config, Vocabulary.of(text.train + text.validation + text.test))
-    directory = runs.open_run(directory, "char_lm", preset, config)
+    directory = this.open()
     runs.keep_json(directory / "text.json", text.origin)
     runs.keep_json(directory / "vocabulary.json", task.vocabulary.symbols)
-    say = print if not quiet else (lambda *_, **__: None)
-    size = sum(leaf.size for leaf in jax.tree.leaves(task.weights))
-    say(f"{text.origin}\n{len(text.train):,} to train on, {len(text.validation):,} held out, ", end="")
-    say(f"{len(task.vocabulary)} symbols; {size:,} parameters; {runs.device()}; run {directory}")
-    plan = sj.train.Plan(
-        steps=config.steps,
-        evaluate_every=-(-config.steps // config.evaluations),
-        log_every=max(1, min(20, config.steps // 100)),
-        patience=config.patience,
-        average=config.average,
-        devices=devices,
-        units=("characters", config.batch_size * config.chunk),
-    )
-    before = clock.minutes()
-    outcome = sj.train.fit(
-        task.loss,
-        task.optimizer(),
-        task.state(),
+    this.say(text.origin)
+    parts = f"{len(text.train):,} to train on, {len(text.validation):,} held out, {len(task.vocabulary)} symbols"
+    this.introduce(parts, task.weights)
+    outcome = this.train(
+        task,
         loader(task.vocabulary.encode(text.train), batch_size=config.batch_size, steps=config.chunk),
-        plan,
-        evaluate=lambda w: {"loss": task.evaluate(w, text.validation, streams=_streams(text.validation))},
-        directory=directory,
-        fingerprint=runs.read_json(directory / "config.json")["config"],
+        lambda w: {"loss": task.evaluate(w, text.validation, streams=_streams(text.validation))},
+        units=("characters", config.batch_size * config.chunk),
         at={config.steps * part // 4: functools.partial(_write_sample, task, directory) for part in (1, 2, 3, 4)},
-        quiet=quiet,
     )
-    if outcome.reason == "interrupted":
-        at = f"step {outcome.progress.step} of {config.steps}"
-        say(f"stopped at {at}; go on with: python -m experiments resume {directory}")
-        return None
-    return _finish(task, text, preset, directory, outcome, before, record, say)
+    return outcome and _finish(this, task, text, outcome)
 
 
 def _streams(text):
@@ -299,42 +288,27 @@ def _write_sample(task, directory, state):
     path.write_text("".join(piece[0] for piece in pieces), encoding="utf-8")
 
 
-def _finish(task, text, preset, directory, outcome, before, record, say):
-    """The summary: the best weights on the whole held-out text, the loss curve, a sample."""
-    clock = runs.Clock()
-    weights = best_weights(directory, outcome.state)
-    config = task.config
+def _finish(this, task, text, outcome):
+    """The summary: the best weights on the whole held-out text; and a sample."""
+    weights, config = best_weights(this.directory, outcome.state), task.config
     metrics = {"val_nats_per_char": task.evaluate(weights, text.validation, streams=1)}
     windows = task.evaluate_windows(weights, text.validation)
     if windows is not None:
         metrics["val_nats_per_char_windows_256"] = windows
     if text.test:
         metrics["test_nats_per_char"] = task.evaluate(weights, text.test, streams=1)
+        sizes, each = [len(text.validation), len(text.test)], [metrics["val_nats_per_char"], metrics["test_nats_per_char"]]
+        metrics["held_out_nats_per_char"] = float(np.average(each, weights=sizes))
     if config.text == "hello":
         metrics["hello_nll"] = metrics["val_nats_per_char"]
     if config.text == "linux":
         metrics["balanced_share"] = c_source.balanced_share(task, weights, jax.random.key(config.seed))
-    plots.loss_curve(directory)
-    minutes = before + outcome.progress.seconds / 60 + clock.minutes()  # also those of sessions that were interrupted
-    summary = {
-        "experiment": "char_lm",
-        "preset": preset,
-        "metrics": metrics,
-        "best_step": outcome.progress.best_step,
-        "steps": outcome.progress.step,
-        "reason": outcome.reason,
-        "minutes": round(minutes, 2),
-        "device": runs.device(),
-    }
-    runs.write_json(directory / "summary.json", summary)
-    if record:
-        runs.record("char_lm", preset, config, metrics, minutes)
     pieces = task.write(weights, prompt_of(task.vocabulary), 300, jax.random.key(0), temperature=0.8)
     sample = "".join(piece[0] for piece in pieces)
-    say(f"\nA sample at temperature 0.8 (more: python -m experiments sample {directory}):\n{sample.strip()}\n")
-    for name, value in metrics.items():
-        say(f"{name}: {value:.4f}")
-    say(f"validation loss {metrics['val_nats_per_char']:.4f} nats per character, {minutes:.1f} minutes; {directory}")
+    this.say(f"\nA sample at temperature 0.8 (more: python -m experiments sample {this.directory}):\n{sample.strip()}\n")
+    summary = this.finish(outcome, metrics, unit="nats per character")
+    loss = f"validation loss {metrics['val_nats_per_char']:.4f} nats per character"
+    this.say(f"{loss}, {summary['minutes']:.1f} minutes; {this.directory}")
     return summary
 
 

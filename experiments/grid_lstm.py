@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from experiments import plots, runs
+from experiments import runs, training
 from seqjax.data import Addition, Parity, examples
 
 HELD_OUT = 10**9  # seeds of evaluation, which training never draws from
@@ -83,15 +83,14 @@ class Task:
     def __init__(self, config):
         self.config = config
         self.make: Addition | Parity = (Addition if config.task == "addition" else Parity)(config.length)
-        model = Answerer(self.make.symbols, config, rngs=flax.nnx.Rngs(config.seed))
-        parts: tuple[Any, Any, Any] = flax.nnx.split(model, flax.nnx.Param, ...)  # type: ignore[assignment]
-        self.graph, self.weights, self.rest = parts
-        self._logits = jax.jit(lambda weights, inputs: flax.nnx.merge(self.graph, weights, self.rest)(inputs))
+        self.model = training.Model(Answerer(self.make.symbols, config, rngs=flax.nnx.Rngs(config.seed)))
+        self.weights = self.model.weights
+        self._logits = jax.jit(lambda weights, inputs: self.model(weights)(inputs))
 
     def loss(self, weights, carry, batch, key):
         """Mean negative log-likelihood of the symbols of the answers."""
         del key
-        logits = flax.nnx.merge(self.graph, weights, self.rest)(batch["inputs"])
+        logits = self.model(weights)(batch["inputs"])
         each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
         return jnp.mean(each, where=batch["mask"]), (carry, {})
 
@@ -122,43 +121,18 @@ class Task:
 
 def run(config, preset, directory, *, record=False, quiet=False):
     """Trains, or goes on training, and ends with a summary."""
-    clock = runs.Clock()
-    devices = runs.use_cores(config.batch_size)
+    this = training.Run("grid_lstm", preset, config, directory, record=record, quiet=quiet)
     task = Task(config)
-    directory = runs.open_run(directory, "grid_lstm", preset, config)
-    say = print if not quiet else (lambda *_, **__: None)
-    size = sum(leaf.size for leaf in jax.tree.leaves(task.weights))
-    say(f"{config.task} of {config.length}; {config.cell}, {size:,} parameters; {runs.device()}; run {directory}")
-    plan = sj.train.Plan(
-        steps=config.steps,
-        evaluate_every=-(-config.steps // config.evaluations),
-        log_every=max(1, min(20, config.steps // 100)),
-        average=config.average,
-        devices=devices,
-        units=("samples", config.batch_size),
-    )
-    before = clock.minutes()
-    outcome = sj.train.fit(
-        task.loss,
-        task.optimizer(),
-        task.state(),
-        examples(task.make, batch_size=config.batch_size, seed=config.seed),
-        plan,
-        evaluate=task.evaluate,
-        directory=directory,
-        fingerprint=runs.read_json(directory / "config.json")["config"],
-        quiet=quiet,
-    )
-    if outcome.reason == "interrupted":
-        at = f"step {outcome.progress.step} of {config.steps}"
-        say(f"stopped at {at}; go on with: python -m experiments resume {directory}")
-        return None
-    return _finish(task, preset, directory, outcome, before, record, say)
+    this.open()
+    this.introduce(f"{config.task} of {config.length}, {config.cell}", task.weights)
+    data = examples(task.make, batch_size=config.batch_size, seed=config.seed)
+    outcome = this.train(task, data, task.evaluate, units=("samples", config.batch_size))
+    return outcome and _finish(this, task, outcome)
 
 
-def _finish(task, preset, directory, outcome, before, record, say):
+def _finish(this, task, outcome):
     """The summary: exact answers of the last weights at every length, and how many samples that took."""
-    clock, config = runs.Clock(), task.config
+    config = task.config
     lengths = list(range(1, config.length + 1))
     if config.task == "parity":
         lengths = [n for n in lengths if n == config.length or n & (n - 1) == 0]
@@ -168,23 +142,10 @@ def _finish(task, preset, directory, outcome, before, record, say):
     metrics = {
         f"{config.task}_{config.length}_exact": exact[config.length],
         f"{config.task}_{unit}_at_99": max(solved, default=0),
+        "samples_to_99": samples_to_99(this.directory, config),
     }
-    plots.loss_curve(directory, unit="nats per symbol")
-    minutes = before + outcome.progress.seconds / 60 + clock.minutes()
-    summary = {
-        "experiment": "grid_lstm",
-        "preset": preset,
-        "metrics": metrics | {"samples_to_99": samples_to_99(directory, config)},
-        "exact": exact,
-        "minutes": round(minutes, 2),
-        "device": runs.device(),
-    }
-    runs.write_json(directory / "summary.json", summary)
-    if record:
-        runs.record("grid_lstm", preset, config, summary["metrics"], minutes)
-    for name, value in summary["metrics"].items():
-        say(f"{name}: {value}")
-    say(f"exact answers {exact[config.length]:.4f}, {minutes:.1f} minutes; {directory}")
+    summary = this.finish(outcome, metrics, unit="nats per symbol", exact=exact)
+    this.say(f"exact answers {exact[config.length]:.4f}, {summary['minutes']:.1f} minutes; {this.directory}")
     return summary
 
 

@@ -8,7 +8,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 
-def loss_curve(directory, *, unit="nats per character"):
+def loss_curve(directory, *, unit):
     """Draws training and held-out loss from ``log.jsonl`` into ``loss.png``."""
     lines = runs.read_lines(directory / "log.jsonl")
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
