@@ -3,11 +3,12 @@
 python -m benchmarks.train_step
 
 One process, the peers in turn, medians. The model is that of the ``shakespeare`` preset of ``char_lm``: embedding, LSTM
-layers, a head; cross-entropy, clipping by the global norm, AdamW, the state carried. JAX peers run the same step function,
+layers that read the embedding too, a head that reads all of them, dropout; cross-entropy, clipping by the global norm,
+AdamW, the state carried. The preset's weight drop is left out: the peers have none. JAX peers run the same step function,
 on one CPU device and with the batch split over two; torch runs with as many threads as there are cores.
 """
 
-import itertools
+import dataclasses
 import os
 import statistics
 import time
@@ -30,21 +31,29 @@ class FlaxLM(flax.nnx.Module):
     """The model of ``char_lm`` with flax.nnx's recurrent layers."""
 
     def __init__(self, symbols, config, *, rngs):
-        widths = [config.embedding] + [config.features] * config.layers
-        cells = [flax.nnx.OptimizedLSTMCell(i, o, rngs=rngs) for i, o in itertools.pairwise(widths)]
+        cells = [flax.nnx.OptimizedLSTMCell(width, config.features, rngs=rngs) for width in widths(config)]
         self.embed = flax.nnx.Embed(symbols, config.embedding, rngs=rngs)
         self.layers = flax.nnx.List([flax.nnx.RNN(cell, return_carry=True, rngs=rngs) for cell in cells])
         self.dropout = flax.nnx.Dropout(config.dropout)
-        self.head = flax.nnx.Linear(config.features, symbols, rngs=rngs)
+        self.head = flax.nnx.Linear(config.features * config.layers, symbols, rngs=rngs)
 
     def __call__(self, tokens, carry, *, key):
-        xs, carries = self.embed(tokens), []
+        xs = below = self.embed(tokens)
+        carries, outputs = [], list[jax.Array]()
         for i, layer in enumerate(self.layers):
             if i:
-                xs = self.dropout(xs, deterministic=False, rngs=jax.random.fold_in(key, i))
-            new, xs = layer(xs, initial_carry=carry[i])
+                below = jnp.concatenate([xs, outputs[-1]], axis=-1)
+                below = self.dropout(below, deterministic=False, rngs=jax.random.fold_in(key, i))
+            new, ys = layer(below, initial_carry=carry[i])
             carries.append(new)
-        return tuple(carries), self.head(self.dropout(xs, deterministic=False, rngs=key))
+            outputs.append(ys)
+        ys = jnp.concatenate(outputs, axis=-1)
+        return tuple(carries), self.head(self.dropout(ys, deterministic=False, rngs=key))
+
+
+def widths(config):
+    """Of what each layer reads: the embedding, and the layer below."""
+    return [config.embedding + (config.features if i else 0) for i in range(config.layers)]
 
 
 def jax_peer(model, config, devices):
@@ -82,25 +91,33 @@ def torch_peer(config):
     torch.set_num_threads(os.cpu_count() or 1)
     torch.set_flush_denormal(True)
     embed = torch.nn.Embedding(SYMBOLS, config.embedding)
-    lstm = torch.nn.LSTM(config.embedding, config.features, config.layers, dropout=config.dropout, batch_first=True)
-    head = torch.nn.Linear(config.features, SYMBOLS)
+    layers = [torch.nn.LSTM(width, config.features, batch_first=True) for width in widths(config)]
+    head = torch.nn.Linear(config.features * config.layers, SYMBOLS)
     dropout = torch.nn.Dropout(config.dropout)
-    params = [*embed.parameters(), *lstm.parameters(), *head.parameters()]
+    params = [p for module in (embed, *layers, head) for p in module.parameters()]
     optimizer = torch.optim.AdamW(params, lr=1e-3, weight_decay=1e-4)
     batch = {name: torch.tensor(np.asarray(value), dtype=torch.int64) for name, value in batches(config).items()}
-    shape = (config.layers, config.batch_size, config.features)
-    carry = (torch.zeros(shape), torch.zeros(shape))
+    zeros = torch.zeros((1, config.batch_size, config.features))
+    carry = [(zeros, zeros)] * config.layers
 
     def run():
         nonlocal carry
         for _ in range(LENGTH):
             optimizer.zero_grad()
-            ys, new = lstm(embed(batch["inputs"]), carry)
-            loss = torch.nn.functional.cross_entropy(head(dropout(ys)).flatten(0, 1), batch["targets"].flatten())
+            xs = below = embed(batch["inputs"])
+            carries, outputs = [], list[torch.Tensor]()
+            for i, layer in enumerate(layers):
+                if i:
+                    below = dropout(torch.cat([xs, outputs[-1]], -1))
+                ys, new = layer(below, carry[i])
+                carries.append((new[0].detach(), new[1].detach()))
+                outputs.append(ys)
+            logits = head(dropout(torch.cat(outputs, -1)))
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten())
             loss.backward()
             torch.nn.utils.clip_grad_norm_(params, config.clip)
             optimizer.step()
-            carry = (new[0].detach(), new[1].detach())
+            carry = carries
         return loss.item()
 
     return run
@@ -113,7 +130,7 @@ def batches(config):
 
 def main():
     jax.config.update("jax_num_cpu_devices", 2)
-    config = PRESETS["shakespeare"]
+    config = dataclasses.replace(PRESETS["shakespeare"], weight_drop=0.0)
     peers = {}
     for devices in (1, 2):
         peers[f"seqjax, {devices} device(s)"] = jax_peer(CharLM(SYMBOLS, config, rngs=flax.nnx.Rngs(0)), config, devices)
@@ -145,7 +162,7 @@ def report(config, seconds):
     """Prints the table."""
     characters = config.batch_size * config.chunk * LENGTH
     best = statistics.median(seconds["seqjax, 2 device(s)"])
-    sizes = f"{config.layers} LSTM layers of {config.features}, batch {config.batch_size} x {config.chunk}"
+    sizes = f"{config.layers} LSTM layers of {config.features} with skips, batch {config.batch_size} x {config.chunk}"
     table = rich.table.Table(
         title=f"training step, {sizes}; jax {jax.__version__}, flax {flax.__version__}, {os.cpu_count()} cores"
     )

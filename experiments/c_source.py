@@ -44,7 +44,11 @@ def functions(text):
 
 
 def balanced_share(task, weights, key, *, wanted=200, temperature=0.3):
-    """Share of ``wanted`` sampled functions that are balanced; 50 continuations are drawn side by side."""
+    """Share of ``wanted`` sampled functions that are balanced; 50 continuations are drawn side by side.
+
+    What is judged is whether the model knows what is open, so the temperature is low: the higher it is, the more often a
+    character is drawn that the model itself holds to be unlikely. README.md's log has the share at other temperatures.
+    """
     found = []
     prompt = "\nstatic int "
     texts = [prompt] * 50
