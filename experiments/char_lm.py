@@ -70,6 +70,9 @@ class Config:
         for name in ("layers", "features", "embedding", "batch_size", "chunk", "steps", "evaluations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"char_lm: {name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("restart", "noise", "final_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"char_lm: {name} is a share, from 0 to 1, got {getattr(self, name)}.")
 
 
 PRESETS = {
@@ -255,7 +258,8 @@ def prompt_of(vocabulary):
 
 def run(config, preset, directory, *, record=False, quiet=False):
     """Trains, or goes on training, and ends with a summary."""
-    this = training.Run("char_lm", preset, config, directory, record=record, quiet=quiet)
+    units = ("characters", config.batch_size * config.chunk)
+    this = training.Run("char_lm", preset, config, directory, units=units, record=record, quiet=quiet)
     text = texts.load(config.text)
     task = Task(config, Vocabulary.of(text.train + text.validation + text.test))
     directory = this.open()
@@ -268,7 +272,6 @@ def run(config, preset, directory, *, record=False, quiet=False):
         task,
         loader(task.vocabulary.encode(text.train), batch_size=config.batch_size, steps=config.chunk),
         lambda w: {"loss": task.evaluate(w, text.validation, streams=_streams(text.validation))},
-        units=("characters", config.batch_size * config.chunk),
         at={config.steps * part // 4: functools.partial(_write_sample, task, directory) for part in (1, 2, 3, 4)},
     )
     return outcome and _finish(this, task, text, outcome)

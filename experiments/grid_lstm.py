@@ -121,12 +121,13 @@ class Task:
 
 def run(config, preset, directory, *, record=False, quiet=False):
     """Trains, or goes on training, and ends with a summary."""
-    this = training.Run("grid_lstm", preset, config, directory, record=record, quiet=quiet)
+    units = ("samples", config.batch_size)
+    this = training.Run("grid_lstm", preset, config, directory, units=units, record=record, quiet=quiet)
     task = Task(config)
     this.open()
     this.introduce(f"{config.task} of {config.length}, {config.cell}", task.weights)
     data = examples(task.make, batch_size=config.batch_size, seed=config.seed)
-    outcome = this.train(task, data, task.evaluate, units=("samples", config.batch_size))
+    outcome = this.train(task, data, task.evaluate)
     return outcome and _finish(this, task, outcome)
 
 

@@ -23,12 +23,21 @@ class Model:
 class Run:
     """One run of an experiment: its directory, its training, its minutes, its summary.
 
-    ``config`` has ``batch_size``, ``steps``, ``evaluations``, ``average`` and ``seed``, and ``patience`` if it likes.
+    ``units`` is what a step gets through, name and number. ``config`` has ``batch_size``, ``steps``, ``evaluations``,
+    ``average`` and ``seed``, and ``patience`` if it likes.
     """
 
-    def __init__(self, experiment, preset, config, directory, *, record=False, quiet=False):
+    def __init__(self, experiment, preset, config, directory, *, units, record=False, quiet=False):
         self._clock = runs.Clock()
-        self._devices = runs.use_cores(config.batch_size)
+        self._plan = sj.train.Plan(
+            steps=config.steps,
+            evaluate_every=-(-config.steps // config.evaluations),
+            log_every=max(1, min(20, config.steps // 100)),
+            patience=getattr(config, "patience", None),
+            average=config.average,
+            devices=runs.use_cores(config.batch_size),
+            units=units,
+        )
         self._named = {"experiment": experiment, "preset": preset}
         self._config, self._record, self._quiet = config, record, quiet
         self._place = directory
@@ -48,24 +57,15 @@ class Run:
         if not self._quiet:
             print(*words, flush=True)
 
-    def train(self, task, data, evaluate, *, units, at=None):
+    def train(self, task, data, evaluate, *, at=None):
         """Trains, or goes on training. The outcome, or None where it was interrupted."""
-        config, before = self._config, self._clock.minutes()
-        plan = sj.train.Plan(
-            steps=config.steps,
-            evaluate_every=-(-config.steps // config.evaluations),
-            log_every=max(1, min(20, config.steps // 100)),
-            patience=getattr(config, "patience", None),
-            average=config.average,
-            devices=self._devices,
-            units=units,
-        )
+        before = self._clock.minutes()
         outcome = sj.train.fit(
             task.loss,
             task.optimizer(),
             task.state(),
             data,
-            plan,
+            self._plan,
             evaluate=evaluate,
             directory=self.directory,
             fingerprint=runs.read_json(self.directory / "config.json")["config"],
@@ -73,7 +73,7 @@ class Run:
             quiet=self._quiet,
         )
         if outcome.reason == "interrupted":
-            at_step = f"step {outcome.progress.step} of {config.steps}"
+            at_step = f"step {outcome.progress.step} of {self._plan.steps}"
             self.say(f"stopped at {at_step}; go on with: python -m experiments resume {self.directory}")
             return None
         self._fitted = before + outcome.progress.seconds / 60

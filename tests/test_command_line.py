@@ -51,6 +51,15 @@ WRONG = {
     "no preset": (lambda at: ["char_lm", "--preset", "big"], "no preset 'big'; there are default, hello"),
     "no preset, other spelling": (lambda at: ["char_lm", "--preset=big"], "no preset 'big'"),
     "no layers": (lambda at: ["char_lm", "--layers", "0"], "layers must be at least 1, got 0"),
+    "no average": (
+        lambda at: ["char_lm", "--text", at / "text.txt", "--average", "1.5", "--run", at / "run"],
+        "average is a decay in (0, 1), got 1.5",
+    ),
+    "all dropped": (
+        lambda at: ["char_lm", "--text", at / "text.txt", "--dropout", "1", "--run", at / "run"],
+        "dropout is the share that is dropped, in [0, 1); got 1.0.",
+    ),
+    "more noise than text": (lambda at: ["char_lm", "--noise", "1.2"], "noise is a share, from 0 to 1, got 1.2"),
     "no file": (lambda at: ["char_lm", "--text", at / "none.txt"], "none.txt: no such file."),
     "a folder": (lambda at: ["char_lm", "--text", at], "no such file."),
     "an empty text": (lambda at: ["char_lm", "--text", write(at / "empty.txt", b"")], "empty.txt: the file is empty."),

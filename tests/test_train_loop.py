@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,8 +57,11 @@ def start(seed=0):
     return train.create(params, OPTIMIZER, jax.random.key(seed + 5), carry=jnp.zeros((B, F)), average=True)
 
 
-def go(directory=None, *, plan=PLAN, seed=0, at=None, evaluate=held_out, quiet=True, fingerprint=None):
+def go(directory=None, *, plan=PLAN, seed=0, at=None, evaluate=held_out, quiet=True, fingerprint=None, batches=None):
     data = loader(CODES, batch_size=B, steps=T)
+    if batches is not None:
+        found = iter(data)
+        data = grain.MapDataset.source([next(found) for _ in range(batches)]).to_iter_dataset()
     settings = {"evaluate": evaluate, "directory": directory, "at": at, "quiet": quiet, "fingerprint": fingerprint}
     return train.fit(language_loss, OPTIMIZER, start(seed), data, plan, **settings)
 
@@ -243,6 +247,22 @@ def test_a_run_stops_when_nothing_gets_better_and_stays_stopped(tmp_path):
     again = go(tmp_path, plan=plan, evaluate=pytest.fail)
     assert again.reason == "no improvement"
     assert contents(again.state) == contents(outcome.state)
+
+
+@pytest.mark.parametrize("batches", [7, 6])
+def test_data_that_end_end_the_run_and_nothing_is_lost(tmp_path, batches):
+    plan = train.Plan(40, evaluate_every=3, average=0.9)
+    outcome = go(tmp_path, plan=plan, batches=batches)
+    assert (outcome.reason, outcome.progress.step) == ("end of the data", batches)
+    assert [line["step"] for line in lines(tmp_path, "evaluation")] == sorted({3, 6, batches})
+    assert saved_steps(tmp_path)[0][-1] == batches
+    again = go(tmp_path, plan=plan, batches=batches, evaluate=pytest.fail)
+    assert again.reason == "end of the data" and contents(again.state) == contents(outcome.state)
+
+
+def test_data_without_a_batch_are_refused():
+    with pytest.raises(ValueError, match="the data are empty"):
+        go(batches=0)
 
 
 def test_an_equal_loss_is_no_improvement():

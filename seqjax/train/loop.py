@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     """What a run came to."""
 
     state: TrainState  # after the last step
-    reason: str  # "finished", "no improvement" or "interrupted"
+    reason: str  # "finished", "no improvement", "end of the data" or "interrupted"
     progress: "Progress"
 
 
@@ -83,6 +83,7 @@ def fit(loss, optimizer, state, data, plan, *, evaluate=None, directory=None, fi
       optimizer: an Optax transformation: clipping, schedules and weight decay are its own.
       state: from :func:`seqjax.train.create`.
       data: a Grain data set of batches, or anything whose iterator has ``get_state`` and ``set_state``; batch axis first.
+        Where it ends before the plan does, the run is over, and its last step evaluated and saved if it was not yet.
       plan: a :class:`Plan`.
       evaluate: ``weights -> {"loss": ..., ...}`` on held-out data; the lowest loss is the best checkpoint.
       directory: holds ``checkpoints/``, ``log.jsonl`` and events. If checkpoints are there, the run goes on from the newest.
@@ -96,6 +97,7 @@ def fit(loss, optimizer, state, data, plan, *, evaluate=None, directory=None, fi
       at once.
 
     Raises:
+      ValueError: the data are empty, or the plan averages the parameters and the state has no average.
       NonFiniteLossError: the loss is not finite, or the parameters are not when it is time to save them.
       CorruptCheckpointError: there are checkpoints and none can be read.
     """
@@ -111,6 +113,7 @@ class _Loop:
         self.checkpoints: Any = None
         self.progress = Progress()
         self.unchecked = []  # (step, loss) that nobody has looked at
+        self.marked = None  # the step that was evaluated or saved last
 
     def run(self, state, data, directory, fingerprint, quiet):
         if self.plan.average is not None and not jax.tree.leaves(state.average):
@@ -138,6 +141,7 @@ class _Loop:
             return state, refusals
         self.progress = Progress(**about)
         batches.set_state(self.progress.data)
+        self.marked = self.progress.step
         return restored, refusals
 
     def _train(self, state, batches, reports, asked):
@@ -146,7 +150,10 @@ class _Loop:
         while self.progress.step < self.plan.steps:
             if self.plan.patience is not None and self.progress.stale >= self.plan.patience:
                 return Outcome(state, "no improvement", self.progress)
-            state, metrics = self.advance(state, next(batches))
+            batch = next(batches, None)
+            if batch is None:
+                return self._end(state, batches, reports, pending)
+            state, metrics = self.advance(state, batch)
             self.progress.step += 1
             step, last = self.progress.step, self.progress.step == self.plan.steps
             pending.append(metrics)
@@ -164,10 +171,22 @@ class _Loop:
                 return Outcome(state, "interrupted", self.progress)
         return Outcome(state, "finished", self.progress)
 
-    def _mark(self, state, batches, reports, last):
+    def _end(self, state, batches, reports, pending):
+        """The data are over before the plan is."""
+        if self.progress.step == 0:
+            raise ValueError("fit: the data are empty, there is not one batch to train on.")
+        if pending:
+            self._check_finite()
+            reports.train(self.progress.step, _mean(pending))
+        if self.marked != self.progress.step:
+            self._mark(state, batches, reports, last=True, over=True)
+        return Outcome(state, "end of the data", self.progress)
+
+    def _mark(self, state, batches, reports, last, over=False):
         """Evaluates and saves where it is time to."""
         step = self.progress.step
-        evaluating = self.evaluate is not None and (_due(step, self.plan.evaluate_every) or step == self.plan.steps)
+        over = over or step == self.plan.steps
+        evaluating = self.evaluate is not None and (over or _due(step, self.plan.evaluate_every))
         if not (evaluating or last or _due(step, self.plan.checkpoint_every)):
             return
         self._check_finite()
@@ -177,6 +196,7 @@ class _Loop:
         if self.checkpoints is not None:
             self.progress.data = batches.get_state()
             self.checkpoints.save(step, state, dataclasses.asdict(self.progress), metric)
+        self.marked = step
 
     def _evaluated(self, state, reports):
         metrics = {name: float(value) for name, value in self.evaluate(state.weights).items()}
