@@ -146,7 +146,7 @@ class _Loop:
 
     def _train(self, state, batches, reports, asked):
         began = time.perf_counter() - self.progress.seconds
-        pending = []
+        pending: list[dict] = []
         while self.progress.step < self.plan.steps:
             if self.plan.patience is not None and self.progress.stale >= self.plan.patience:
                 return Outcome(state, "no improvement", self.progress)
