@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import importlib
 import importlib.metadata
 import json
 import os
@@ -75,12 +76,17 @@ def keep_json(path, value):
 
 
 def record(experiment, preset, config, metrics, minutes):
-    """Appends a result to ``experiments/results/<experiment>.jsonl``."""
+    """Appends a result to ``experiments/results/<experiment>.jsonl``.
+
+    A line whose preset is a name alone is of that preset, with any seed. Other settings than its own make it "(changed)".
+    """
     RESULTS.mkdir(exist_ok=True)
+    changes = _changes(importlib.import_module(f"experiments.{experiment}").PRESETS[preset], config)
     line = {
         "experiment": experiment,
-        "preset": preset,
+        "preset": f"{preset} (changed)" if changes else preset,
         "seed": config.seed,
+        "changes": changes,
         "metrics": metrics,
         "minutes": round(minutes, 2),
         "device": device(),
@@ -143,6 +149,12 @@ class Clock:
 def _plain(config):
     """The configuration as JSON gives it back."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _changes(preset, config):
+    """The settings other than the seed that are not the preset's."""
+    own, preset = _plain(config), _plain(preset)
+    return {name: value for name, value in own.items() if name != "seed" and preset[name] != value}
 
 
 def _differences(found, wanted):

@@ -1,5 +1,6 @@
 """The character language model, end to end on a small text: what a run leaves, and that its numbers are right."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -139,9 +140,10 @@ def test_a_recorded_result_is_a_line(finished):
     (line,) = (finished.results / "char_lm.jsonl").read_text().splitlines()
     result = json.loads(line)
     assert set(result) == {
-        "experiment", "preset", "seed", "metrics", "minutes", "device", "versions", "commit", "command",
+        "experiment", "preset", "seed", "changes", "metrics", "minutes", "device", "versions", "commit", "command",
     }  # fmt: skip
-    assert (result["experiment"], result["preset"], result["seed"]) == ("char_lm", "default", 4)
+    assert (result["experiment"], result["preset"], result["seed"]) == ("char_lm", "default (changed)", 4)
+    assert result["changes"]["steps"] == 60 and "seed" not in result["changes"]
     assert result["metrics"] == finished.summary["metrics"] and result["minutes"] > 0
     assert all(isinstance(result[name], str) and result[name] for name in ("device", "commit", "command"))
 
@@ -149,12 +151,19 @@ def test_a_recorded_result_is_a_line(finished):
 def test_a_recorded_result_is_added_to_those_before(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RESULTS", tmp_path / "new")
     for seed in (1, 2):
-        runs.record("char_lm", "hello", char_lm.Config(seed=seed), {"nll": 0.5}, 1.234)
+        config = dataclasses.replace(char_lm.PRESETS["hello"], seed=seed)
+        runs.record("char_lm", "hello", config, {"nll": 0.5}, 1.234)
     lines = [json.loads(line) for line in (tmp_path / "new" / "char_lm.jsonl").read_text().splitlines()]
-    assert [(line["seed"], line["minutes"], line["metrics"]) for line in lines] == [
-        (1, 1.23, {"nll": 0.5}),
-        (2, 1.23, {"nll": 0.5}),
+    assert [(line["preset"], line["seed"], line["changes"], line["minutes"], line["metrics"]) for line in lines] == [
+        ("hello", 1, {}, 1.23, {"nll": 0.5}),
+        ("hello", 2, {}, 1.23, {"nll": 0.5}),
     ]
+
+
+def test_the_lines_of_the_results_say_what_is_a_preset_and_what_is_not():
+    for path in (runs.pathlib.Path(runs.__file__).parent / "results").glob("*.jsonl"):
+        for line in runs.read_lines(path):
+            assert line["preset"].endswith(" (changed)") == bool(line["changes"]), line["command"]
 
 
 def test_a_finished_run_is_resumed_to_the_same_summary(finished):
