@@ -259,10 +259,10 @@ def prompt_of(vocabulary):
 def run(config, preset, directory, *, record=False, quiet=False):
     """Trains, or goes on training, and ends with a summary."""
     units = ("characters", config.batch_size * config.chunk)
-    this = training.Run("char_lm", preset, config, directory, units=units, record=record, quiet=quiet)
+    this = training.Run("char_lm", preset, config, units=units, record=record, quiet=quiet)
     text = texts.load(config.text)
     task = Task(config, Vocabulary.of(text.train + text.validation + text.test))
-    directory = this.open()
+    directory = this.open(directory)
     runs.keep_json(directory / "text.json", text.origin)
     runs.keep_json(directory / "vocabulary.json", task.vocabulary.symbols)
     this.say(text.origin)

@@ -122,9 +122,9 @@ class Task:
 def run(config, preset, directory, *, record=False, quiet=False):
     """Trains, or goes on training, and ends with a summary."""
     units = ("samples", config.batch_size)
-    this = training.Run("grid_lstm", preset, config, directory, units=units, record=record, quiet=quiet)
+    this = training.Run("grid_lstm", preset, config, units=units, record=record, quiet=quiet)
     task = Task(config)
-    this.open()
+    this.open(directory)
     this.introduce(f"{config.task} of {config.length}, {config.cell}", task.weights)
     data = examples(task.make, batch_size=config.batch_size, seed=config.seed)
     outcome = this.train(task, data, task.evaluate)

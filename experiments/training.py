@@ -27,7 +27,7 @@ class Run:
     ``average`` and ``seed``, and ``patience`` if it likes.
     """
 
-    def __init__(self, experiment, preset, config, directory, *, units, record=False, quiet=False):
+    def __init__(self, experiment, preset, config, *, units, record=False, quiet=False):
         self._clock = runs.Clock()
         self._plan = sj.train.Plan(
             steps=config.steps,
@@ -40,12 +40,11 @@ class Run:
         )
         self._named = {"experiment": experiment, "preset": preset}
         self._config, self._record, self._quiet = config, record, quiet
-        self._place = directory
         self._fitted = 0.0  # minutes of training, those of sessions that were interrupted among them
 
-    def open(self):
+    def open(self, directory):
         """Makes or finds the run directory, after all that could be wrong with what the experiment reads."""
-        self.directory = runs.open_run(self._place, **self._named, config=self._config)
+        self.directory = runs.open_run(directory, **self._named, config=self._config)
         return self.directory
 
     def introduce(self, what, weights):

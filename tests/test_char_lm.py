@@ -161,7 +161,7 @@ def test_a_recorded_result_is_added_to_those_before(tmp_path, monkeypatch):
 
 
 def test_the_lines_of_the_results_say_what_is_a_preset_and_what_is_not():
-    for path in (runs.pathlib.Path(runs.__file__).parent / "results").glob("*.jsonl"):
+    for path in runs.RESULTS.glob("*.jsonl"):
         for line in runs.read_lines(path):
             assert line["preset"].endswith(" (changed)") == bool(line["changes"]), line["command"]
 

@@ -166,7 +166,7 @@ class _Loop:
                 pending = []
             if step in self.at:
                 self.at[step](state)
-            self._mark(state, batches, reports, last or asked.is_set())
+            self._mark(state, batches, reports, over=last, saving=asked.is_set())
             if asked.is_set():
                 return Outcome(state, "interrupted", self.progress)
         return Outcome(state, "finished", self.progress)
@@ -179,15 +179,14 @@ class _Loop:
             self._check_finite()
             reports.train(self.progress.step, _mean(pending))
         if self.marked != self.progress.step:
-            self._mark(state, batches, reports, last=True, over=True)
+            self._mark(state, batches, reports, over=True)
         return Outcome(state, "end of the data", self.progress)
 
-    def _mark(self, state, batches, reports, last, over=False):
-        """Evaluates and saves where it is time to."""
+    def _mark(self, state, batches, reports, *, over, saving=False):
+        """Evaluates and saves where it is time to, both where the run is over."""
         step = self.progress.step
-        over = over or step == self.plan.steps
         evaluating = self.evaluate is not None and (over or _due(step, self.plan.evaluate_every))
-        if not (evaluating or last or _due(step, self.plan.checkpoint_every)):
+        if not (evaluating or over or saving or _due(step, self.plan.checkpoint_every)):
             return
         self._check_finite()
         if not _finite(state.params):
