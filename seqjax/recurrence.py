@@ -143,12 +143,13 @@ class Cell(Restarting):
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
         fresh = None if fresh is None else cast_like(fresh, carry)
         us = self._inputs(cast(params, xs.dtype), carry, masks.zero_unless(mask, xs), key)
-        run = getattr(self, f"_run_{self._chosen_engine() if len(xs) else 'scan'}")
+        run = getattr(self, f"_run_{self._chosen_engine(len(xs)) if len(xs) else 'scan'}")
         carry, ys = run(params, carry, us, xs, {"mask": mask, "resets": resets, "fresh": fresh})
         return carry, cast(ys, xs.dtype)
 
-    def _chosen_engine(self):
-        """The engine by name, "auto" resolved: the last one of the contract."""
+    def _chosen_engine(self, steps):
+        """The engine by name, "auto" resolved for so many steps: the last one of the contract."""
+        del steps
         return self.engines[-1] if self.engine == "auto" else self.engine
 
     def _inputs(self, params, carry, xs, key):
@@ -231,7 +232,8 @@ class LinearCell(Cell):
 
     engines: ClassVar[tuple[str, ...]] = ("scan", "associative")
 
-    def _chosen_engine(self):
+    def _chosen_engine(self, steps):
+        del steps
         on_cpu = jax.default_backend() == "cpu"  # one pass over memory beats log2 T passes where nothing is parallel
         return ("scan" if on_cpu else "associative") if self.engine == "auto" else self.engine
 

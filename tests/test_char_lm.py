@@ -1,6 +1,7 @@
 """The character language model, end to end on a small text: what a run leaves, and that its numbers are right."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import char_lm, runs
+from experiments import c_source, char_lm, runs
 from seqjax.data import Vocabulary
 from tests.commands import command, contents
 
@@ -228,6 +229,19 @@ def test_a_damaged_best_checkpoint_is_named(finished, tmp_path):
     status, out, err = command("sample", tmp_path / "run")
     assert (status, out) == (1, "")
     assert f"checkpoints/{finished.summary['best_step']}: this checkpoint is refused" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("body", "share"), [("return (a);", 1.0), ("return (a;", 0.0)])
+def test_what_the_model_leaves_open_is_unbalanced(tmp_path, body, share):
+    function = f"\nstatic int f(int a)\n{{\n\t{body}\n}}\n"
+    (tmp_path / "text.c").write_text(function * 200)
+    size = {"features": 32, "embedding": 8, "layers": 1, "batch_size": 4, "chunk": len(function), "evaluations": 1}
+    config = char_lm.Config(text=str(tmp_path / "text.c"), steps=150, learning_rate=0.02, average=0.9, **size)
+    char_lm.run(config, "default", tmp_path / "run", quiet=True)
+    task, weights = char_lm.restore(tmp_path / "run")
+    measured = functools.partial(c_source.balanced_share, task, weights, jax.random.key(0), wanted=4)
+    assert measured(length=500) == share
+    assert measured(length=10) == 0.0, "nothing can be finished in ten characters"
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "Elman", "MinGRU"])

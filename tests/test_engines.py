@@ -201,8 +201,8 @@ def linear(run, *arguments):
 
 
 def test_auto_is_the_associative_scan_where_time_can_be_parallel(monkeypatch):
-    assert sj.MinGRU(4)._chosen_engine() == "scan"
+    assert sj.MinGRU(4)._chosen_engine(100) == "scan"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert sj.MinGRU(4)._chosen_engine() == "associative"
-    assert sj.LSTM(4)._chosen_engine() == "hoisted"
-    assert sj.ChoGRU(4)._chosen_engine() == "scan"
+    assert sj.MinGRU(4)._chosen_engine(100) == "associative"
+    assert sj.LSTM(4)._chosen_engine(100) == "hoisted"
+    assert sj.ChoGRU(4)._chosen_engine(100) == "scan"

@@ -1,14 +1,16 @@
 """Grid LSTM (Kalchbrenner et al. 2015): LSTM cells along every dimension of a grid, depth among them."""
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks
+from seqjax import checks, engines
 from seqjax.cells import parts
 from seqjax.cells.parts import memorize
+from seqjax.precision import cast, state_dtype
 from seqjax.recurrence import Cell
 
 
@@ -44,7 +46,8 @@ class GridLSTM(parts.Projecting, Cell):
       forget_bias: initial value of all forget gates' biases.
       recurrent_init: initializer of each block [H, H] of the recurrent kernel, by name, over the square root of N: a gate
         sums over N hidden states.
-      use_bias, kernel_init, param_dtype, state_dtype, engine: as for every cell.
+      engine: "auto" (the wavefront but for a single step), "wavefront" (layers side by side along diagonals) or "scan".
+      use_bias, kernel_init, param_dtype, state_dtype: as for every cell.
 
     Shapes:
       xs [T, B, F], or [T, B, S, F]; ys [T, B, H], or [T, B, S, H]; params kernel [F, 2H] and bias [2H] (c, then h),
@@ -68,6 +71,8 @@ class GridLSTM(parts.Projecting, Cell):
     References:
       Kalchbrenner, Danihelka, Graves, `Grid Long Short-Term Memory <https://arxiv.org/abs/1507.01526>`_, 2015, section 3.
     """
+
+    engines: ClassVar[tuple[str, ...]] = ("scan", "wavefront")
 
     _: dataclasses.KW_ONLY
     depth: int = 2
@@ -111,34 +116,47 @@ class GridLSTM(parts.Projecting, Cell):
         return GridCarry(c=self.zero_state(shape), h=self.zero_state(shape))
 
     def step(self, params, carry, u):
-        if self.dimensions == 2:
-            y, (side,) = self._layers(params, u, (carry,))
-            return side, y
-        along_places = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[..., 0, :, :]), carry)
-
-        def place(beside, inputs):
-            state, u = inputs
-            y, (state, beside) = self._layers(params, u, (state, beside))
-            return beside, (state, y)
-
-        state, us = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -3, 0), carry), jnp.moveaxis(u, -2, 0)
-        _, (state, ys) = jax.lax.scan(place, along_places, (state, us))
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -3), state), jnp.moveaxis(ys, 0, -2)
-
-    def _layers(self, params, u, sides):
-        """Through all layers: the output, and the new states of the other sides ``[..., L, H]``."""
-        blocks = {"kernel": params["recurrent_kernel"], "bias": params["recurrent_bias"]}
-        shared = jax.tree.map(lambda leaf: leaf[0], blocks) if self.tied else None
+        blocks = self._blocks(params)
 
         def layer(through, inputs):
-            block, others = inputs
-            through, *others = grid_block(block if shared is None else shared, (through, *others), priority=self.priority)
-            return through, tuple(others)
+            block, state = inputs
+            return self._layer(blocks if self.tied else block, through, state)
 
-        sides = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), sides)
-        c, h = jnp.split(u, 2, axis=-1)
-        through, sides = jax.lax.scan(layer, GridCarry(c, h), (None if self.tied else blocks, sides))
-        return through.h, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -2), sides)
+        inputs = None if self.tied else blocks, _move(carry, -2, 0)
+        through, states = jax.lax.scan(layer, GridCarry(*jnp.split(u, 2, axis=-1)), inputs)
+        return _move(states, 0, -2), through.h
+
+    def _chosen_engine(self, steps):
+        return "scan" if steps == 1 and self.engine == "auto" else super()._chosen_engine(steps)
+
+    def _run_wavefront(self, params, carry, us, xs, options):
+        state = state_dtype(carry, xs.dtype)
+        blocks, us = cast((self._blocks(params), us), state)
+        layers = functools.partial(self._layer if self.tied else jax.vmap(self._layer), blocks)
+        through, options = GridCarry(*jnp.split(us, 2, axis=-1)), options | {"fresh": _move(options["fresh"], -2, 0)}
+        carry, through = engines.wavefront(layers, _move(carry, -2, 0), through, depth=self.depth, **options)
+        return _move(carry, 0, -2), through.h
+
+    def _blocks(self, params):
+        """Parameters of the layers' blocks, with an axis of layers in front where they are not tied."""
+        blocks = {"kernel": params["recurrent_kernel"], "bias": params["recurrent_bias"]}
+        return jax.tree.map(lambda leaf: leaf[0], blocks) if self.tied else blocks
+
+    def _layer(self, block, through, state):
+        """One layer at one step: its new depth side and time side, [..., H], or [..., S, H] for a line of places."""
+        if self.dimensions == 2:
+            return tuple(grid_block(block, (through, state), priority=self.priority))
+
+        def place(beside, sides):
+            *sides, beside = grid_block(block, (*sides, beside), priority=self.priority)
+            return beside, tuple(sides)
+
+        nothing = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[..., 0, :]), state)
+        return _move(jax.lax.scan(place, nothing, _move((through, state), -2, 0))[1], 0, -2)
+
+
+def _move(tree, source, target):
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), tree)
 
 
 def grid_block(params, sides, *, priority=False):
@@ -146,18 +164,15 @@ def grid_block(params, sides, *, priority=False):
 
     Args:
       params: kernel [NH, N4H], bias [N4H].
-      sides: N states :class:`GridCarry` of [..., H]; the first one is the side that goes last where ``priority``.
-      priority: whether the first side reads the new hidden states of the others.
-
-    Returns:
-      The new state of each side.
+      sides: N states :class:`GridCarry` of [..., H], for each of which there is a new one in what is returned.
+      priority: whether the first side goes last and reads the new hidden states of the others.
     """
     first = 4 * sides[0].h.shape[-1]
     hs = jnp.concatenate([side.h for side in sides], axis=-1)
 
     def run(hs, columns, sides):
-        z = hs @ params["kernel"][:, columns] + params["bias"][columns]
-        return [GridCarry(*memorize(part, side.c)) for part, side in zip(jnp.split(z, len(sides), -1), sides, strict=True)]
+        zs = jnp.split(hs @ params["kernel"][:, columns] + params["bias"][columns], len(sides), -1)
+        return [GridCarry(*memorize(z, side.c)) for z, side in zip(zs, sides, strict=True)]
 
     if not priority:
         return run(hs, slice(None), sides)

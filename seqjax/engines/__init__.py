@@ -6,3 +6,4 @@
 from seqjax.engines.associative import associative as associative
 from seqjax.engines.hoisted import hoisted as hoisted
 from seqjax.engines.scan import scan as scan
+from seqjax.engines.wavefront import wavefront as wavefront
