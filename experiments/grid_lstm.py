@@ -8,6 +8,7 @@ The paper adds 15 digits and tells the parity of 250 bits. An answer counts wher
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import flax.nnx
@@ -39,6 +40,8 @@ class Config:
     """Whether the depth side of a block reads what the time side has just become."""
     batch_size: int = 64
     steps: int = 6000
+    growth: float = 0.0
+    """Share of the steps over which the longest examples grow from one digit or bit to all."""
     learning_rate: float = 3e-3
     clip: float = 1.0
     average: float = 0.99
@@ -119,6 +122,12 @@ class Task:
         return sj.train.create(self.weights, self.optimizer(), jax.random.key(self.config.seed), carry=(), average=True)
 
 
+def longest(config, step):
+    """Digits or bits of the longest examples at a step of training."""
+    grown = 1.0 if config.growth == 0 else step / (config.growth * config.steps)
+    return min(config.length, 1 + int(grown * config.length))
+
+
 def run(config, preset, directory, *, record=False, quiet=False):
     """Trains, or goes on training, and ends with a summary."""
     units = ("samples", config.batch_size)
@@ -126,7 +135,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
     task = Task(config)
     this.open(directory)
     this.introduce(f"{config.task} of {config.length}, {config.cell}", task.weights)
-    data = examples(task.make, batch_size=config.batch_size, seed=config.seed)
+    data = examples(task.make, batch_size=config.batch_size, seed=config.seed, longest=functools.partial(longest, config))
     outcome = this.train(task, data, task.evaluate)
     return outcome and _finish(this, task, outcome)
 

@@ -1,6 +1,5 @@
 """Run directories: the configuration, how to read it back, the summary, and the line of a recorded result."""
 
-import contextlib
 import dataclasses
 import datetime
 import importlib
@@ -96,24 +95,6 @@ def record(experiment, preset, config, metrics, minutes):
     }
     with (RESULTS / f"{experiment}.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-
-
-def use_cores(rows):
-    """Lets JAX see one CPU device for each core, as long as each gets at least eight of ``rows``; says how many to use.
-
-    Inside a recurrence's loop a product of this size keeps one core busy, so that several cores are used by splitting the
-    batch. Should come before JAX starts; later, it is the devices that there are. With an accelerator the answer is one.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = _divisor(rows, min(cores, rows // 8))
-    with contextlib.suppress(RuntimeError):  # JAX has started, as in the second run of a process
-        jax.config.update("jax_num_cpu_devices", count)
-    return _divisor(rows, min(count, len(jax.devices()))) if jax.default_backend() == "cpu" else 1
-
-
-def _divisor(rows, most):
-    """The largest divisor of ``rows`` that is no larger than ``most``, or one."""
-    return max(n for n in range(1, max(1, most) + 1) if rows % n == 0)
 
 
 def device():

@@ -29,13 +29,14 @@ class Run:
 
     def __init__(self, experiment, preset, config, *, units, record=False, quiet=False):
         self._clock = runs.Clock()
+        sj.train.keep_memory()
         self._plan = sj.train.Plan(
             steps=config.steps,
             evaluate_every=-(-config.steps // config.evaluations),
             log_every=max(1, min(20, config.steps // 100)),
             patience=getattr(config, "patience", None),
             average=config.average,
-            devices=runs.use_cores(config.batch_size),
+            devices=sj.train.use_cores(config.batch_size),
             units=units,
         )
         self._named = {"experiment": experiment, "preset": preset}

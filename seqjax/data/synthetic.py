@@ -4,13 +4,14 @@ import grain
 import numpy as np
 
 
-def examples(make, *, batch_size, seed=0):
+def examples(make, *, batch_size, seed=0, longest=None):
     """An endless Grain data set of random batches: batch i is drawn from ``(seed, i)`` and from nothing else.
 
     Args:
       make: ``(rng, batch_size) -> batch``, a task such as ``Addition(8)``; rng is a ``numpy.random.Generator``.
       batch_size: B.
       seed: another seed gives other batches.
+      longest: ``i -> length`` of the longest example of batch i, for a task that takes ``longest``; None for the task's own.
 
     Returns:
       a ``grain.IterDataset`` of batches; its iterator's ``get_state`` and ``set_state`` hold the position.
@@ -21,21 +22,22 @@ def examples(make, *, batch_size, seed=0):
       >>> sorted(batch), batch["inputs"].shape
       (['inputs', 'mask', 'targets'], (2, 4))
     """
-    source = _Draws(make, batch_size, seed)
+    source = _Draws(make, batch_size, seed, longest)
     return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
 
 
 class _Draws:
     """Batch ``i``, for any ``i``; as a Grain source it is very long."""
 
-    def __init__(self, make, batch_size, seed):
-        self.make, self.batch_size, self.seed = make, batch_size, seed
+    def __init__(self, make, batch_size, seed, longest):
+        self.make, self.batch_size, self.seed, self.longest = make, batch_size, seed, longest
 
     def __len__(self):
         return 2**40
 
     def __getitem__(self, i):
-        return self.make(np.random.default_rng((self.seed, i)), self.batch_size)
+        options = {} if self.longest is None else {"longest": self.longest(i)}
+        return self.make(np.random.default_rng((self.seed, i)), self.batch_size, **options)
 
 
 class Addition:
@@ -58,9 +60,10 @@ class Addition:
             raise ValueError(f"Addition: digits must be 1 to 18, which 64-bit integers hold, got {digits}.")
         self.digits = digits
 
-    def __call__(self, rng, batch_size, *, exactly=None):
-        """A batch; ``exactly`` is how many digits both numbers have, the highest of them not zero."""
-        count = rng.integers(1, self.digits + 1, size=(batch_size, 2)) if exactly is None else exactly
+    def __call__(self, rng, batch_size, *, exactly=None, longest=None):
+        """A batch; ``exactly`` is how many digits both numbers have, the highest of them not zero; ``longest`` how many of
+        the ``digits`` are used."""
+        count = rng.integers(1, (longest or self.digits) + 1, size=(batch_size, 2)) if exactly is None else exactly
         numbers = rng.integers(0 if exactly is None else 10 ** (exactly - 1), 10**count, size=(batch_size, 2))
         n, dash = self.digits, np.full((batch_size, 1), 10)
         read = [dash, _decimal(numbers[:, 0], n), dash, _decimal(numbers[:, 1], n), dash, np.repeat(dash, n + 1, 1)]
@@ -91,9 +94,9 @@ class Parity:
             raise ValueError(f"Parity: bits must be positive, got {bits}.")
         self.bits = bits
 
-    def __call__(self, rng, batch_size, *, exactly=None):
-        """A batch; ``exactly`` is how many bits all strings have."""
-        count = rng.integers(1, self.bits + 1, size=(batch_size, 1)) if exactly is None else exactly
+    def __call__(self, rng, batch_size, *, exactly=None, longest=None):
+        """A batch; ``exactly`` is how many bits all strings have, ``longest`` how many of the ``bits`` are used."""
+        count = rng.integers(1, (longest or self.bits) + 1, size=(batch_size, 1)) if exactly is None else exactly
         bits = rng.integers(0, 2, size=(batch_size, self.bits))
         there = np.arange(self.bits)[::-1] < count
         targets = np.zeros_like(bits)

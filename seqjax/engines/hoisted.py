@@ -1,9 +1,9 @@
-"""Gated recurrences with the gradient of the recurrent weights taken out of the backward loop.
+"""Gated recurrences whose backward loop has one product and little more.
 
-Autodiff of a plain scan carries the dense weight gradient through its backward loop and adds a thin product to it at
-every step. Here the backward loop only stacks what flows into the recurrent product; the weight gradient is then one
-flattened product over all steps. The forward loop keeps what the derivative of ``gate`` needs, so that the backward
-loop computes no activation again.
+Autodiff of a plain scan carries the dense weight gradient through its backward loop, adds a thin product to it at every step
+and computes the derivative of every gate there. Here the forward loop keeps the results that are dear to compute; all
+factors of the derivative of ``gate`` follow from them in one pass over all steps; the backward loop applies them, and the
+weight gradient is one flattened product after it.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from seqjax import masks
+from seqjax.engines import factors
 from seqjax.engines.scan import scan
 
 _COSTLY = {
@@ -46,8 +47,7 @@ class _Hoisted:
 
     def __init__(self, recur, gate, batch_axes):
         self.recur, self.gate, self.batch_axes = recur, gate, batch_axes
-        self.read = []  # which leaves of params the gate reads; the others have no gradient inside the loop
-        self.structure: Any = None  # how the residuals of one step make its pullback
+        self.kept: Any = None  # what the derivative of a step needs, and where it is found
         self.us: Any = None  # shapes of the inputs, of which those that are not real have no gradient
         self.run = jax.custom_vjp(self.primal)
         self.run.defvjp(self.forward, self.backward)
@@ -59,61 +59,50 @@ class _Hoisted:
         return scan(step, carry, us, mask=mask, resets=resets, fresh=fresh)
 
     def forward(self, params, carry, us, fresh, mask, resets):
-        leaves, structure = jax.tree.flatten(params)
         self.us = jax.eval_shape(lambda us: us, us)
-
-        def gate(small, start, u, r):
-            full = list(leaves)
-            for i, leaf in zip(self.read, small, strict=True):
-                full[i] = leaf
-            return self.gate(jax.tree.unflatten(structure, full), start, u, r)
-
-        gate = jax.checkpoint(gate, policy=_is_costly, prevent_cse=False)
+        self.kept = kept = _Kept(self.gate, self.recur, params, carry, jax.tree.map(lambda u: u[0], us))
+        y_is_state = kept.y_is_state and mask is None
 
         def body(carry, inputs):
             u, valid, reset = inputs
             start = masks.restart(reset, fresh, carry)
-            r = self.recur(params, start)
-            self.read = _leaves_read(lambda p: self.gate(p, start, u, r), params)
-            (new, y), pullback = jax.vjp(gate, [leaves[i] for i in self.read], start, u, r)
-            residuals, self.structure = jax.tree.flatten(pullback)
-            return masks.hold(valid, new, start), (masks.zero_unless(valid, y), start, residuals)
+            new, y, own = kept.run(params, start, u, self.recur(params, start))
+            held = masks.hold(valid, new, start)
+            return held, (held, None if y_is_state else masks.zero_unless(valid, y), own)
 
-        carry, (ys, starts, residuals) = lax.scan(body, carry, (us, mask, resets))
-        return (carry, ys), (params, starts, residuals, mask, resets)
+        final, (states, ys, own) = lax.scan(body, carry, (us, mask, resets))
+        if y_is_state:
+            ys = kept.output(states)
+        return (final, ys), (params, carry, fresh, us if kept.reads_inputs else None, states, own, mask, resets)
 
     def backward(self, saved, cotangents):
-        params, starts, residuals, mask, resets = saved
+        params, carry, fresh, us, states, own, mask, resets = saved
         dcarry, dys = cotangents
-        leaves, structure = jax.tree.flatten(params)
+        kept = self.kept
+        starts = jax.tree.map(lambda first, after: jnp.concatenate([first[None], after[:-1]]), carry, states)
+        starts = masks.restart(resets, jax.tree.map(lambda leaf: leaf[None], fresh), starts)
+        (fixed, varying), work = kept.factors(params, starts, us, states, own)
 
         def body(sums, inputs):
-            dcarry, dfresh, dsmall = sums
-            start, residual, valid, reset, dy = inputs
-            pullback = jax.tree.unflatten(self.structure, residual)
-            dread, dstart, du, dr = pullback((masks.zero_unless(valid, dcarry), masks.zero_unless(valid, dy)))
-            _, through_product = jax.vjp(lambda c: self.recur(params, c), start)
-            dstart = _add(dstart, *through_product(dr))
+            dcarry, dfresh, dread = sums
+            factor, valid, reset, dy = inputs
+            flowing = jax.tree.leaves((masks.zero_unless(valid, dcarry), masks.zero_unless(valid, dy)))
+            (dmore, dstart, *_), results = kept.pull(work, flowing, (fixed, factor))
             if valid is not None:
                 dstart = _add(dstart, masks.zero_unless(~valid, dcarry))
             if reset is not None:
                 dfresh = _add(dfresh, masks.zero_unless(reset, dstart))
                 dstart = masks.zero_unless(~reset, dstart)
-            du = jax.tree.map(lambda d: None if d.dtype == jax.dtypes.float0 else d, du)
-            return (dstart, dfresh, _add(dsmall, dread)), (du, dr)
+            return (dstart, dfresh, _add(dread, dmore)), results
 
-        nothing_yet = (
-            dcarry,
-            None if resets is None else _zeros(dcarry),
-            _zeros([leaves[i] for i in self.read]),
-        )
-        (dcarry, dfresh, dread), (dus, drs) = lax.scan(
-            body, nothing_yet, (starts, residuals, mask, resets, dys), reverse=True
-        )
-        dleaves = jax.tree.leaves(self._through_products(params, starts, drs))
-        for i, leaf in zip(self.read, dread, strict=True):
-            dleaves[i] = dleaves[i] + leaf
+        nothing_yet = dcarry, None if resets is None else _zeros(dcarry), _zeros(kept.leaves_read(params))
+        inputs = varying, mask, resets, dys
+        (dcarry, dfresh, dread), results = lax.scan(body, nothing_yet, inputs, reverse=True)
+        dus, drs = kept.over_time(work, results)
         dus = jax.tree.map(lambda u, d: np.zeros(u.shape, jax.dtypes.float0) if d is None else d, self.us, dus)
+        dleaves, structure = jax.tree.flatten(self._through_products(params, starts, drs))
+        for i, leaf in zip(kept.read, dread, strict=True):
+            dleaves[i] = dleaves[i] + leaf
         return jax.tree.unflatten(structure, dleaves), dcarry, dus, dfresh, None, None
 
     def _through_products(self, params, starts, drs):
@@ -126,16 +115,123 @@ class _Hoisted:
         return pullback(flatten(drs))[0]
 
 
+class _Kept:
+    """The derivative of one step: what it needs of the forward loop, where that is found, and what it is made into."""
+
+    def __init__(self, gate, recur, params, carry, u):
+        leaves, structure = jax.tree.flatten(params)
+        r = jax.eval_shape(recur, params, carry)
+        self.recur, self.read = recur, _leaves_read(gate, params, carry, u, r)
+
+        def on_read(read, start, u, r):
+            full = list(leaves)
+            for i, leaf in zip(self.read, read, strict=True):
+                full[i] = leaf
+            return gate(jax.tree.unflatten(structure, full), start, u, r)
+
+        self.gate = jax.checkpoint(on_read, policy=_is_costly, prevent_cse=False)
+        arguments = jax.eval_shape(lambda *a: a, self.leaves_read(params), carry, u, r)
+        closed, (self.outputs, _) = jax.make_jaxpr(self._linearized, return_shape=True)(*arguments)
+        self._find(closed, {"read": arguments[0], "start": carry, "u": u, "r": r})
+
+    def leaves_read(self, params):
+        """The leaves of params that the gate reads; the others have no gradient inside the loop."""
+        leaves = jax.tree.leaves(params)
+        return [leaves[i] for i in self.read]
+
+    def _linearized(self, read, start, u, r):
+        """``(carry, y)`` after a step, and the residuals: what the pullback of the step is made of."""
+        outputs, pullback = jax.vjp(self.gate, read, start, u, r)
+        residuals, self.pullback = jax.tree.flatten(pullback)
+        return outputs, residuals
+
+    def _find(self, closed, arguments):
+        """``places``: where each residual is found, by name and number; ``own`` are those that the loop has to stack."""
+        names = [(name, i) for name, tree in arguments.items() for i in range(len(jax.tree.leaves(tree)))]
+        found = {id(v): place for v, place in zip(closed.jaxpr.invars, names, strict=True) if place[0] != "r"}
+        found |= {id(v): ("constant", i) for i, v in enumerate(closed.jaxpr.constvars)}
+        count, states = (len(jax.tree.leaves(tree)) for tree in (self.outputs, self.outputs[0]))
+        variables, self.constants = [id(v) for v in closed.jaxpr.outvars], list(closed.consts)
+        for i, v in enumerate(variables[:states]):
+            found.setdefault(v, ("state", i))
+        self.places, self.own = [], []
+        for i, v in enumerate(variables[count:]):
+            if v not in found:
+                found[v] = "own", len(self.own)
+                self.own.append(i)
+            self.places.append(found[v])
+        self.reads_inputs = any(name == "u" for name, _ in self.places)
+        self.y_is_state = set(variables[states:count]) <= set(variables[:states])
+        self.y_states = [variables.index(v) for v in variables[states:count]]
+
+    def run(self, params, start, u, r):
+        """One step: the carry, the output, and what has to be stacked."""
+        (new, y), residuals = self._linearized(self.leaves_read(params), start, u, r)
+        return new, y, [residuals[i] for i in self.own]
+
+    def output(self, states):
+        """The outputs, where they are leaves of the carry."""
+        leaves = jax.tree.leaves(states)
+        return jax.tree.unflatten(jax.tree.structure(self.outputs[1]), [leaves[i] for i in self.y_states])
+
+    def factors(self, params, starts, us, states, own):
+        """The factors of the derivatives of all steps, ``(fixed, varying)``, and the work that is left for each step."""
+        fixed = {"params": params, "constant": self.constants}
+        varying = {"start": starts, "u": us if self.reads_inputs else (), "state": states, "own": own}
+
+        def pull(fixed, varying, flowing):
+            found = {"read": self.leaves_read(fixed["params"])} | fixed | varying
+            pullback = jax.tree.unflatten(self.pullback, [jax.tree.leaves(found[name])[i] for name, i in self.places])
+            dread, dstart, du, dr = pullback(flowing)
+            _, through_product = jax.vjp(lambda carry: self.recur(fixed["params"], carry), varying["start"])
+            return _real((dread, _add(dstart, *through_product(dr)), du, dr))
+
+        one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), varying)
+        closed, self.cotangents = jax.make_jaxpr(pull, return_shape=True)(fixed, one, self.outputs)
+        fixed, varying = jax.tree.leaves(fixed), jax.tree.leaves(varying)
+
+        def split(fixed, varying, _):
+            nonlocal work
+            results, work = factors.split(closed, fixed, varying)
+            return results
+
+        work: Any = None
+        every = jnp.arange(len(jax.tree.leaves(states)[0]))  # vmap asks for at least one
+        results = jax.vmap(split, in_axes=(None, 0, 0), out_axes=(None, 0))(fixed, varying, every)
+        return lax.optimization_barrier(results), work
+
+    def pull(self, work, flowing, found):
+        """What flows back through one step, as the pullback gives it, and its numbered results for over_time."""
+        results = work(flowing, found)
+        numbered = dict(zip(work.outputs, results, strict=True))
+        trees = jax.tree.unflatten(jax.tree.structure(self.cotangents), results)
+        return trees, {n: numbered[n] for n in self._through_time(work)}
+
+    def _through_time(self, work):
+        """Numbers of the results that are wanted for every step: gradients of u and r, which often are the same."""
+        return work.outputs[len(jax.tree.leaves(self.cotangents[:2])) :]
+
+    def over_time(self, work, results):
+        """The gradients of us and rs from the stacked results."""
+        leaves = [results[n] for n in self._through_time(work)]
+        return jax.tree.unflatten(jax.tree.structure(self.cotangents[2:]), leaves)
+
+
 def _is_costly(primitive, *_, **__):
     """What the forward loop keeps for the backward one: results dear to compute; sums and products are computed again."""
     return primitive.name in _COSTLY
 
 
-def _leaves_read(function, params):
-    """Indices of the leaves of ``params`` that ``function(params)`` looks at."""
-    jaxpr = jax.make_jaxpr(function)(params).jaxpr
+def _real(tree):
+    """Leaves that have no gradient, such as booleans, become None."""
+    return jax.tree.map(lambda d: None if d.dtype == jax.dtypes.float0 else d, tree)
+
+
+def _leaves_read(function, params, *rest):
+    """Indices of the leaves of ``params`` that ``function(params, *rest)`` looks at."""
+    jaxpr = jax.make_jaxpr(function)(params, *rest).jaxpr
     seen = {id(v) for equation in jaxpr.eqns for v in equation.invars} | {id(v) for v in jaxpr.outvars}
-    return [i for i, v in enumerate(jaxpr.invars) if id(v) in seen]
+    return [i for i, v in enumerate(jaxpr.invars[: len(jax.tree.leaves(params))]) if id(v) in seen]
 
 
 def _add(tree, other):

@@ -1,0 +1,313 @@
+"""A function that is linear in some arguments, split in two: its factors, and what is left to do with them.
+
+The derivative of an elementwise gate is a few products and sums of what flows back, with factors that are known before
+anything flows. All factors of all steps are computed in one pass, and a backward loop is left with little more than one
+product each. How a function is split is read from its jaxpr: sums are put off until something else needs them, products with
+known factors are multiplied into one factor, and any operation that is not understood stays in the loop as it is.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal
+
+CALLS = {"checkpoint", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
+
+
+@dataclasses.dataclass(eq=False)
+class Known:
+    """A value that does not depend on the linear arguments; ``varying`` where it differs from step to step."""
+
+    value: Any
+    varying: bool
+    zero: bool = False
+
+
+@dataclasses.dataclass(eq=False)
+class Sum:
+    """A sum of results so far, each times a known factor, or as it is where that is None; no terms are zero."""
+
+    terms: dict[int, Known | None]
+    aval: Any
+
+
+@dataclasses.dataclass(eq=False)
+class Row:
+    """Sums side by side along the last axis."""
+
+    blocks: list[Sum]
+    aval: Any
+
+    @property
+    def widths(self):
+        return [block.aval.shape[-1] for block in self.blocks]
+
+
+@dataclasses.dataclass
+class Work:
+    """What is left: functions of results so far and of factors, in order; ``outputs`` are numbers of results."""
+
+    steps: list[tuple[Callable, list[int], list[tuple[bool, int]]]]
+    outputs: list[int]
+
+    def __call__(self, linear, factors):
+        """The outputs from the linear arguments and ``factors``, the (fixed, varying) ones of this step."""
+        results = list(linear)
+        for function, numbers, known in self.steps:
+            results += function(*[results[n] for n in numbers], *[factors[varying][i] for varying, i in known])
+        return [results[n] for n in self.outputs]
+
+
+def split(closed, fixed, varying):
+    """Splits a jaxpr of ``(fixed, varying, linear)`` leaves, given values for all but the last.
+
+    Returns:
+      ``(fixed factors, varying factors), work`` so that ``work(linear, factors)`` are the outputs of the jaxpr.
+    """
+    splitter = _Splitter(len(closed.jaxpr.invars) - len(fixed) - len(varying))
+    known = [Known(x, False) for x in fixed] + [Known(x, True) for x in varying]
+    linear = [Sum({n: None}, v.aval) for n, v in enumerate(closed.jaxpr.invars[len(known) :])]
+    outputs = splitter.run(closed.jaxpr, [Known(x, False) for x in closed.consts], [*known, *linear])
+    work = Work(splitter.steps, [splitter.result(value) for value in outputs])
+    return tuple(splitter.factors), work
+
+
+class _Splitter:
+    """Walks through a jaxpr once, computes what is known and writes down the rest."""
+
+    def __init__(self, results):
+        self.results = results
+        self.steps = []
+        self.factors = [], []  # those that are the same at all steps, and those that are not
+        self.kept = {}  # where values are among the factors, by identity
+        self.numbers = {}  # of values that are results already, by identity
+        self.turned = {}  # transposes of known matrices, by identity
+        self.alive = []  # so that an identity stays what it was
+
+    def run(self, jaxpr, consts, arguments):
+        env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+
+        def read(atom):
+            if isinstance(atom, Literal):
+                return Known(atom.val, False, zero=bool(jnp.ndim(atom.val) == 0 and atom.val == 0))
+            return env[atom]
+
+        for equation in jaxpr.eqns:
+            values = self.apply(equation, [read(atom) for atom in equation.invars])
+            env.update(zip(equation.outvars, values, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def apply(self, equation, values):
+        name = equation.primitive.name
+        if name in CALLS:
+            inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+            return self.run(getattr(inner, "jaxpr", inner), [Known(x, False) for x in getattr(inner, "consts", ())], values)
+        if all(isinstance(value, Known) for value in values):
+            results = _bind(equation, *[value.value for value in values])
+            zero = name == "broadcast_in_dim" and values[0].zero
+            return [Known(x, any(value.varying for value in values), zero) for x in results]
+        shape = equation.outvars[0].aval.shape
+        if name in ELEMENTWISE and any(value.aval.shape != shape for value in values if not isinstance(value, Known)):
+            return self.leave(equation, values)
+        rule = ELEMENTWISE.get(name, RULES.get(name))
+        folded = rule and rule(self, equation, *values)
+        return folded or self.leave(equation, values)
+
+    def leave(self, equation, values):
+        """An operation stays in the loop."""
+        places = [isinstance(value, Known) for value in values]
+
+        def function(*inputs):
+            linear, known = iter(inputs[: places.count(False)]), iter(inputs[places.count(False) :])
+            return _bind(equation, *[next(known) if place else next(linear) for place in places])
+
+        linear = [value for value in values if not isinstance(value, Known)]
+        first = self.step(function, linear, [value for value in values if isinstance(value, Known)], len(equation.outvars))
+        return [Sum({first + i: None}, v.aval) for i, v in enumerate(equation.outvars)]
+
+    def step(self, function, values, known, count=1):
+        """Writes down a function; the number of its first result."""
+        self.steps.append((function, [self.result(value) for value in values], [self.factor(k) for k in known]))
+        self.results += count
+        return self.results - count
+
+    def factor(self, known):
+        if id(known) not in self.kept:
+            self.alive.append(known)
+            self.kept[id(known)] = known.varying, len(self.factors[known.varying])
+            self.factors[known.varying].append(known.value)
+        return self.kept[id(known)]
+
+    def result(self, value):
+        """The number of the result that is this value."""
+        if isinstance(value, Sum) and list(value.terms.values()) == [None]:
+            return next(iter(value.terms))
+        if id(value) not in self.numbers:
+            self.alive.append(value)
+            self.numbers[id(value)] = self.compute(value)
+        return self.numbers[id(value)]
+
+    def compute(self, value):
+        if isinstance(value, Known):
+            return self.step(lambda x: [x], [], [value])
+        aval = value.aval
+        if isinstance(value, Row):
+            if all(len(block.terms) == 1 for block in value.blocks):
+                return self.scaled_row(value)
+            return self.step(lambda *blocks: [jnp.concatenate(blocks, -1)], value.blocks, [])
+        scaled = [known is not None for known in value.terms.values()]
+
+        def function(*inputs):
+            results, factors = inputs[: len(scaled)], iter(inputs[len(scaled) :])
+            terms = [x * next(factors) if has else x for x, has in zip(results, scaled, strict=True)]
+            return [functools.reduce(jnp.add, terms) if terms else jnp.zeros(aval.shape, aval.dtype)]
+
+        bases = [Sum({n: None}, aval) for n in value.terms]
+        return self.step(function, bases, [known for known in value.terms.values() if known is not None])
+
+    def scaled_row(self, row):
+        """Blocks of one term each: their factors lie side by side too, so that all is one product."""
+        (bases, factors), varying = zip(*[next(iter(b.terms.items())) for b in row.blocks], strict=True), False
+        wide = []
+        for block, known in zip(row.blocks, factors, strict=True):
+            value = jnp.ones((), row.aval.dtype) if known is None else known.value
+            varying = varying or (known is not None and known.varying)
+            wide.append(jnp.broadcast_to(value, block.aval.shape))
+        factor = Known(jnp.concatenate(wide, -1), varying)
+        linear = [Sum({n: None}, block.aval) for n, block in zip(bases, row.blocks, strict=True)]
+        return self.step(lambda *inputs: [jnp.concatenate(inputs[:-1], -1) * inputs[-1]], linear, [factor])
+
+    # Values that are linear, put together without any work in the loop where that can be.
+
+    def add(self, one, other):
+        if isinstance(one, Row) and isinstance(other, Row) and one.widths == other.widths:
+            return Row([self.add(a, b) for a, b in zip(one.blocks, other.blocks, strict=True)], one.aval)
+        if isinstance(one, Row) or isinstance(other, Row):
+            one, other = (Sum({self.result(value): None}, value.aval) for value in (one, other))
+        terms = dict(one.terms)
+        for number, known in other.terms.items():
+            terms[number] = _plus(terms[number], known, one.aval.dtype) if number in terms else known
+        return Sum(terms, one.aval)
+
+    def scale(self, value, function, *known):
+        """Every factor k of a value becomes ``function(k, *known)``, and so does the value."""
+        aval = value.aval
+        if isinstance(value, Row):
+            ends = [sum(value.widths[:i]) for i in range(1, len(value.blocks) + 1)]
+            blocks = []
+            for block, end in zip(value.blocks, ends, strict=True):
+                width = block.aval.shape[-1]
+                part = slice(end - width, end)
+                cut = [k if jnp.shape(k.value)[-1:] in ((), (1,)) else Known(k.value[..., part], k.varying) for k in known]
+                blocks.append(self.scale(block, function, *cut))
+            return Row(blocks, aval)
+        if len(value.terms) > 1:
+            value = Sum({self.result(value): None}, aval)
+        terms = {}
+        for number, factor in value.terms.items():
+            k = jnp.ones((), aval.dtype) if factor is None else factor.value
+            varying = any(x.varying for x in known) or (factor is not None and factor.varying)
+            terms[number] = Known(function(k, *[x.value for x in known]), varying)
+        return Sum(terms, aval)
+
+
+def _bind(equation, *values):
+    results = equation.primitive.bind(*values, **equation.primitive.get_bind_params(equation.params))
+    return list(results) if equation.primitive.multiple_results else [results]
+
+
+def _plus(one, other, dtype):
+    """The sum of two factors."""
+    values = [jnp.ones((), dtype) if known is None else known.value for known in (one, other)]
+    return Known(values[0] + values[1], any(known is not None and known.varying for known in (one, other)))
+
+
+def _add(splitter, equation, one, other):
+    if isinstance(one, Known) or isinstance(other, Known):
+        kept, known = (other, one) if isinstance(one, Known) else (one, other)
+        return [kept] if known.zero else None
+    return [splitter.add(one, other)]
+
+
+def _sub(splitter, equation, one, other):
+    if isinstance(other, Known) or (isinstance(one, Known) and not one.zero):
+        return None
+    negative = splitter.scale(other, jnp.negative)
+    return [negative if isinstance(one, Known) else splitter.add(one, negative)]
+
+
+def _mul(splitter, equation, one, other):
+    value, known = (other, one) if isinstance(one, Known) else (one, other)
+    return [splitter.scale(value, jnp.multiply, known)]
+
+
+def _div(splitter, equation, one, other):
+    return None if isinstance(one, Known) else [splitter.scale(one, jnp.divide, other)]
+
+
+def _select(splitter, equation, which, *cases):
+    if not isinstance(which, Known) or jnp.ndim(which.value) == 0 or which.value.dtype != bool:
+        return None
+    off, on = cases
+    if isinstance(on, Known) and on.zero:
+        return [splitter.scale(off, lambda k, here: jnp.where(here, jnp.zeros_like(k), k), which)]
+    if isinstance(off, Known) and off.zero:
+        return [splitter.scale(on, lambda k, here: jnp.where(here, k, jnp.zeros_like(k)), which)]
+    return None
+
+
+def _concatenate(splitter, equation, *values):
+    aval = equation.outvars[0].aval
+    if equation.params["dimension"] != len(aval.shape) - 1:
+        return None
+    blocks = []
+    for value in values:
+        if isinstance(value, Known):
+            if not value.zero:
+                return None
+            value = Sum({}, jax.ShapeDtypeStruct(value.value.shape, value.value.dtype))
+        blocks += value.blocks if isinstance(value, Row) else [value]
+    return [Row(blocks, aval)]
+
+
+def _split(splitter, equation, value):
+    aligned = isinstance(value, Row) and value.widths == [v.aval.shape[-1] for v in equation.outvars]
+    return list(value.blocks) if aligned and equation.params["axis"] == len(value.aval.shape) - 1 else None
+
+
+def _dot_general(splitter, equation, one, other):
+    """A product with a fixed matrix stays in the loop, but the matrix is laid out for it before: [in, out]."""
+    (left, right), (batch, _) = equation.params["dimension_numbers"]
+    if isinstance(one, Known) or other.varying or batch or right != (1,) or jnp.ndim(other.value) != 2:
+        return None
+    if tuple(left) != (len(one.aval.shape) - 1,):
+        return None
+    precision, dtype = equation.params["precision"], equation.params["preferred_element_type"]
+
+    def function(x, matrix):
+        return [jnp.matmul(x, matrix, precision=precision, preferred_element_type=dtype)]
+
+    if id(other) not in splitter.turned:
+        splitter.turned[id(other)] = Known(other.value.T, False)
+    return [Sum({splitter.step(function, [one], [splitter.turned[id(other)]]): None}, equation.outvars[0].aval)]
+
+
+ELEMENTWISE = {
+    "add": _add,
+    "add_any": _add,
+    "sub": _sub,
+    "neg": lambda splitter, equation, value: [splitter.scale(value, jnp.negative)],
+    "mul": _mul,
+    "div": _div,
+    "select_n": _select,
+}
+RULES = {
+    "concatenate": _concatenate,
+    "split": _split,
+    "dot_general": _dot_general,
+    "optimization_barrier": lambda splitter, equation, *values: list(values),
+}
