@@ -106,7 +106,7 @@ PRESETS = {
         learning_rate=5e-3,
         final_rate=0.03,
         average=0.999,
-        steps=8700,
+        steps=8400,
         evaluations=4,
     ),
 }

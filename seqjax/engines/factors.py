@@ -8,12 +8,12 @@ known factors are multiplied into one factor, and any operation that is not unde
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal
 
 CALLS = {"checkpoint", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
 
@@ -43,8 +43,22 @@ class Row:
     aval: Any
 
     @property
-    def widths(self):
-        return [block.aval.shape[-1] for block in self.blocks]
+    def ends(self):
+        """Where the blocks end."""
+        return list(itertools.accumulate(block.aval.shape[-1] for block in self.blocks))
+
+    def cut(self, ends):
+        """The same row with ends at all of these too; None where a block other than zeros would have to be cut."""
+        blocks, start = [], 0
+        for block, end in zip(self.blocks, self.ends, strict=True):
+            inside = [e for e in ends if start < e < end]
+            if inside and block.terms:
+                return None
+            for left, right in itertools.pairwise([start, *inside, end]):
+                aval = jax.ShapeDtypeStruct((*block.aval.shape[:-1], right - left), block.aval.dtype)
+                blocks.append(Sum(block.terms, aval) if inside else block)
+            start = end
+        return Row(blocks, self.aval)
 
 
 @dataclasses.dataclass
@@ -82,7 +96,7 @@ class _Splitter:
     def __init__(self, results):
         self.results = results
         self.steps = []
-        self.factors = [], []  # those that are the same at all steps, and those that are not
+        self.factors: tuple[list, list] = [], []  # those that are the same at all steps, and those that are not
         self.kept = {}  # where values are among the factors, by identity
         self.numbers = {}  # of values that are results already, by identity
         self.turned = {}  # transposes of known matrices, by identity
@@ -92,7 +106,7 @@ class _Splitter:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
         def read(atom):
-            if isinstance(atom, Literal):
+            if hasattr(atom, "val"):  # a literal
                 return Known(atom.val, False, zero=bool(jnp.ndim(atom.val) == 0 and atom.val == 0))
             return env[atom]
 
@@ -113,9 +127,8 @@ class _Splitter:
         shape = equation.outvars[0].aval.shape
         if name in ELEMENTWISE and any(value.aval.shape != shape for value in values if not isinstance(value, Known)):
             return self.leave(equation, values)
-        rule = ELEMENTWISE.get(name, RULES.get(name))
-        folded = rule and rule(self, equation, *values)
-        return folded or self.leave(equation, values)
+        rule: Any = ELEMENTWISE.get(name, RULES.get(name, lambda *_: None))
+        return rule(self, equation, *values) or self.leave(equation, values)
 
     def leave(self, equation, values):
         """An operation stays in the loop."""
@@ -184,8 +197,10 @@ class _Splitter:
     # Values that are linear, put together without any work in the loop where that can be.
 
     def add(self, one, other):
-        if isinstance(one, Row) and isinstance(other, Row) and one.widths == other.widths:
-            return Row([self.add(a, b) for a, b in zip(one.blocks, other.blocks, strict=True)], one.aval)
+        if isinstance(one, Row) and isinstance(other, Row):
+            rows = one.cut(other.ends), other.cut(one.ends)
+            if None not in rows:
+                return Row([self.add(a, b) for a, b in zip(*[row.blocks for row in rows], strict=True)], one.aval)
         if isinstance(one, Row) or isinstance(other, Row):
             one, other = (Sum({self.result(value): None}, value.aval) for value in (one, other))
         terms = dict(one.terms)
@@ -197,17 +212,15 @@ class _Splitter:
         """Every factor k of a value becomes ``function(k, *known)``, and so does the value."""
         aval = value.aval
         if isinstance(value, Row):
-            ends = [sum(value.widths[:i]) for i in range(1, len(value.blocks) + 1)]
             blocks = []
-            for block, end in zip(value.blocks, ends, strict=True):
-                width = block.aval.shape[-1]
-                part = slice(end - width, end)
+            for block, end in zip(value.blocks, value.ends, strict=True):
+                part = slice(end - block.aval.shape[-1], end)
                 cut = [k if jnp.shape(k.value)[-1:] in ((), (1,)) else Known(k.value[..., part], k.varying) for k in known]
                 blocks.append(self.scale(block, function, *cut))
             return Row(blocks, aval)
         if len(value.terms) > 1:
             value = Sum({self.result(value): None}, aval)
-        terms = {}
+        terms: dict[int, Known | None] = {}
         for number, factor in value.terms.items():
             k = jnp.ones((), aval.dtype) if factor is None else factor.value
             varying = any(x.varying for x in known) or (factor is not None and factor.varying)
@@ -264,7 +277,7 @@ def _concatenate(splitter, equation, *values):
     aval = equation.outvars[0].aval
     if equation.params["dimension"] != len(aval.shape) - 1:
         return None
-    blocks = []
+    blocks: list[Sum] = []
     for value in values:
         if isinstance(value, Known):
             if not value.zero:
@@ -274,8 +287,19 @@ def _concatenate(splitter, equation, *values):
     return [Row(blocks, aval)]
 
 
+def _pad(splitter, equation, value, filling):
+    *others, (low, high, inner) = equation.params["padding_config"]
+    if isinstance(value, Known) or not filling.zero or any(map(any, others)) or min(low, high) < 0 or inner:
+        return None
+    aval = equation.outvars[0].aval
+    nothing = [Sum({}, jax.ShapeDtypeStruct((*aval.shape[:-1], width), aval.dtype)) for width in (low, high)]
+    blocks = [nothing[0], *(value.blocks if isinstance(value, Row) else [value]), nothing[1]]
+    return [Row([block for block in blocks if block.aval.shape[-1]], aval)]
+
+
 def _split(splitter, equation, value):
-    aligned = isinstance(value, Row) and value.widths == [v.aval.shape[-1] for v in equation.outvars]
+    ends = list(itertools.accumulate(v.aval.shape[-1] for v in equation.outvars))
+    aligned = isinstance(value, Row) and value.ends == ends
     return list(value.blocks) if aligned and equation.params["axis"] == len(value.aval.shape) - 1 else None
 
 
@@ -307,6 +331,7 @@ ELEMENTWISE = {
 }
 RULES = {
     "concatenate": _concatenate,
+    "pad": _pad,
     "split": _split,
     "dot_general": _dot_general,
     "optimization_barrier": lambda splitter, equation, *values: list(values),

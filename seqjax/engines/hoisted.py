@@ -47,7 +47,7 @@ class _Hoisted:
 
     def __init__(self, recur, gate, batch_axes):
         self.recur, self.gate, self.batch_axes = recur, gate, batch_axes
-        self.kept: Any = None  # what the derivative of a step needs, and where it is found
+        self.derivative: Any = None  # of one step
         self.us: Any = None  # shapes of the inputs, of which those that are not real have no gradient
         self.run = jax.custom_vjp(self.primal)
         self.run.defvjp(self.forward, self.backward)
@@ -60,34 +60,34 @@ class _Hoisted:
 
     def forward(self, params, carry, us, fresh, mask, resets):
         self.us = jax.eval_shape(lambda us: us, us)
-        self.kept = kept = _Kept(self.gate, self.recur, params, carry, jax.tree.map(lambda u: u[0], us))
-        y_is_state = kept.y_is_state and mask is None
+        self.derivative = derivative = _Derivative(self.gate, self.recur, params, carry, jax.tree.map(lambda u: u[0], us))
+        y_is_state = derivative.y_is_state and mask is None
 
         def body(carry, inputs):
             u, valid, reset = inputs
             start = masks.restart(reset, fresh, carry)
-            new, y, own = kept.run(params, start, u, self.recur(params, start))
+            new, y, own = derivative.run(params, start, u, self.recur(params, start))
             held = masks.hold(valid, new, start)
             return held, (held, None if y_is_state else masks.zero_unless(valid, y), own)
 
         final, (states, ys, own) = lax.scan(body, carry, (us, mask, resets))
         if y_is_state:
-            ys = kept.output(states)
-        return (final, ys), (params, carry, fresh, us if kept.reads_inputs else None, states, own, mask, resets)
+            ys = derivative.output(states)
+        return (final, ys), (params, carry, fresh, us if derivative.reads_inputs else None, states, own, mask, resets)
 
     def backward(self, saved, cotangents):
         params, carry, fresh, us, states, own, mask, resets = saved
         dcarry, dys = cotangents
-        kept = self.kept
+        derivative = self.derivative
         starts = jax.tree.map(lambda first, after: jnp.concatenate([first[None], after[:-1]]), carry, states)
         starts = masks.restart(resets, jax.tree.map(lambda leaf: leaf[None], fresh), starts)
-        (fixed, varying), work = kept.factors(params, starts, us, states, own)
+        (fixed, varying), work = derivative.factors(params, starts, us, states, own)
 
         def body(sums, inputs):
             dcarry, dfresh, dread = sums
             factor, valid, reset, dy = inputs
             flowing = jax.tree.leaves((masks.zero_unless(valid, dcarry), masks.zero_unless(valid, dy)))
-            (dmore, dstart, *_), results = kept.pull(work, flowing, (fixed, factor))
+            (dmore, dstart, *_), results = derivative.pull(work, flowing, (fixed, factor))
             if valid is not None:
                 dstart = _add(dstart, masks.zero_unless(~valid, dcarry))
             if reset is not None:
@@ -95,13 +95,13 @@ class _Hoisted:
                 dstart = masks.zero_unless(~reset, dstart)
             return (dstart, dfresh, _add(dread, dmore)), results
 
-        nothing_yet = dcarry, None if resets is None else _zeros(dcarry), _zeros(kept.leaves_read(params))
+        nothing_yet = dcarry, None if resets is None else _zeros(dcarry), _zeros(derivative.leaves_read(params))
         inputs = varying, mask, resets, dys
         (dcarry, dfresh, dread), results = lax.scan(body, nothing_yet, inputs, reverse=True)
-        dus, drs = kept.over_time(work, results)
+        dus, drs = derivative.over_time(work, results)
         dus = jax.tree.map(lambda u, d: np.zeros(u.shape, jax.dtypes.float0) if d is None else d, self.us, dus)
         dleaves, structure = jax.tree.flatten(self._through_products(params, starts, drs))
-        for i, leaf in zip(kept.read, dread, strict=True):
+        for i, leaf in zip(derivative.read, dread, strict=True):
             dleaves[i] = dleaves[i] + leaf
         return jax.tree.unflatten(structure, dleaves), dcarry, dus, dfresh, None, None
 
@@ -115,7 +115,7 @@ class _Hoisted:
         return pullback(flatten(drs))[0]
 
 
-class _Kept:
+class _Derivative:
     """The derivative of one step: what it needs of the forward loop, where that is found, and what it is made into."""
 
     def __init__(self, gate, recur, params, carry, u):
@@ -149,12 +149,15 @@ class _Kept:
         """``places``: where each residual is found, by name and number; ``own`` are those that the loop has to stack."""
         names = [(name, i) for name, tree in arguments.items() for i in range(len(jax.tree.leaves(tree)))]
         found = {id(v): place for v, place in zip(closed.jaxpr.invars, names, strict=True) if place[0] != "r"}
-        found |= {id(v): ("constant", i) for i, v in enumerate(closed.jaxpr.constvars)}
+        constants = [(v, c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if not _is_traced(c)]
+        found |= {id(v): ("constant", i) for i, (v, _) in enumerate(constants)}
+        self.constants = [c for _, c in constants]
         count, states = (len(jax.tree.leaves(tree)) for tree in (self.outputs, self.outputs[0]))
-        variables, self.constants = [id(v) for v in closed.jaxpr.outvars], list(closed.consts)
+        variables = [id(v) for v in closed.jaxpr.outvars]
         for i, v in enumerate(variables[:states]):
             found.setdefault(v, ("state", i))
-        self.places, self.own = [], []
+        self.places: list[tuple[str, int]] = []
+        self.own: list[int] = []
         for i, v in enumerate(variables[count:]):
             if v not in found:
                 found[v] = "own", len(self.own)
@@ -188,16 +191,17 @@ class _Kept:
 
         one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), varying)
         closed, self.cotangents = jax.make_jaxpr(pull, return_shape=True)(fixed, one, self.outputs)
-        fixed, varying = jax.tree.leaves(fixed), jax.tree.leaves(varying)
+        work: Any = None
 
         def split(fixed, varying, _):
             nonlocal work
             results, work = factors.split(closed, fixed, varying)
             return results
 
-        work: Any = None
         every = jnp.arange(len(jax.tree.leaves(states)[0]))  # vmap asks for at least one
-        results = jax.vmap(split, in_axes=(None, 0, 0), out_axes=(None, 0))(fixed, varying, every)
+        results = jax.vmap(split, in_axes=(None, 0, 0), out_axes=(None, 0))(
+            jax.tree.leaves(fixed), jax.tree.leaves(varying), every
+        )
         return lax.optimization_barrier(results), work
 
     def pull(self, work, flowing, found):
@@ -220,6 +224,10 @@ class _Kept:
 def _is_costly(primitive, *_, **__):
     """What the forward loop keeps for the backward one: results dear to compute; sums and products are computed again."""
     return primitive.name in _COSTLY
+
+
+def _is_traced(value):
+    return isinstance(value, jax.core.Tracer)
 
 
 def _real(tree):

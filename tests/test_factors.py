@@ -1,0 +1,126 @@
+"""Linear functions split in factors and work: equal to the function, and with little work left."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import seqjax as sj
+from seqjax.engines import factors
+from tests.test_engines import backward_loops, equations
+
+T, B, H = 5, 3, 4
+drawn = functools.partial(settings, max_examples=40, deadline=None, derandomize=True, database=None)
+
+
+def compare(function):
+    """``function(fixed, varying, linear)`` over T steps, split and as it is; the splits work."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        fixed = [jnp.asarray(rng.normal(size=shape)) for shape in ((H,), (H, H))]
+        varying = [jnp.asarray(rng.normal(size=(T, B, H))) for _ in range(2)]
+        linear = [jnp.asarray(rng.normal(size=(T, B, H))) for _ in range(2)]
+        one = [[leaf[0] for leaf in leaves] for leaves in (varying, linear)]
+        closed = jax.make_jaxpr(function)(fixed, *one)
+        works = []
+
+        def split(varying):
+            results, work = factors.split(closed, fixed, varying)
+            works.append(work)
+            return results
+
+        same, own = jax.vmap(split, out_axes=(None, 0))(varying)
+        for t in range(T):
+            expected = function(fixed, [leaf[t] for leaf in varying], [leaf[t] for leaf in linear])
+            actual = works[0]([leaf[t] for leaf in linear], (same, [leaf[t] for leaf in own]))
+            assert len(actual) == len(expected)
+            for got, want in zip(actual, expected, strict=True):
+                np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    return works[0]
+
+
+FUNCTIONS = {
+    "a product": lambda f, v, x: [v[0] * x[0]],
+    "what comes in": lambda f, v, x: [x[1]],
+    "nothing": lambda f, v, x: [jnp.zeros((B, H), x[0].dtype), x[0]],
+    "what is known": lambda f, v, x: [jnp.sin(v[0]), x[0]],
+    "signs": lambda f, v, x: [-x[0] - (x[1] - v[0] * x[0]), 0.0 - x[1]],
+    "quotients": lambda f, v, x: [x[0] / (2 + v[0] ** 2) / 3.0],
+    "one after the other": lambda f, v, x: [jnp.cos(v[0]) * (v[1] * (x[0] + v[0] * x[1]))],
+    "where": lambda f, v, x: [jnp.where(v[0] > 0, x[0] * v[1], 0.0), jnp.where(v[1] > 0, 0.0, x[0] + x[1])],
+    "where between two": lambda f, v, x: [jnp.where(v[0] > 0, x[0], x[1])],
+    "rows": lambda f, v, x: [jnp.concatenate([x[0] * v[0], x[1], x[0] + x[1]], -1) * jnp.tile(v[1], (1, 3))],
+    "rows with nothing": lambda f, v, x: [jnp.concatenate([x[0], jnp.zeros((B, 2), x[0].dtype)], -1)],
+    "sums of rows": lambda f, v, x: [jnp.concatenate([x[0], x[1]], -1) + jnp.concatenate([x[1], v[0] * x[1]], -1)],
+    "rows in parts": lambda f, v, x: jnp.split(jnp.concatenate([x[0], x[1] * v[0]], -1) * 2.0, 2, -1),
+    "other parts of rows": lambda f, v, x: jnp.split(jnp.concatenate([x[0], x[1] * v[0]], -1), [1], -1),
+    "slices turned round": lambda f, v, x: jax.vjp(lambda a: (v[0] * a[..., :H], a[..., H:]), jnp.tile(v[0], 2))[1](
+        tuple(x)
+    ),
+    "slices that overlap": lambda f, v, x: jax.vjp(lambda a: (a[..., :H], a[..., 2 : H + 2]), jnp.tile(v[0], 2))[1](
+        tuple(x)
+    ),
+    "rows along the batch": lambda f, v, x: [jnp.concatenate([x[0], x[1]], 0)],
+    "a fixed matrix": lambda f, v, x: [(x[0] * v[0]) @ f[1].T, x[1] @ f[1], x[0] @ f[1].T],
+    "a varying matrix": lambda f, v, x: [x[0] @ v[0].T],
+    "a fixed row": lambda f, v, x: [f[0] * x[0] + v[0] * x[0]],
+    "means": lambda f, v, x: [x[0] - x[0].mean(-1, keepdims=True) * v[0], (v[0] * x[0]).sum(0)],
+    "further functions": lambda f, v, x: [
+        jax.jit(lambda a: jax.nn.relu(v[0]) * a)(x[0]),
+        jax.checkpoint(jnp.negative)(x[1]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_work_with_factors_is_the_function(name):
+    compare(FUNCTIONS[name])
+
+
+@drawn()
+@given(st.lists(st.tuples(st.sampled_from("amsdwcpn"), st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=14))
+def test_work_with_factors_is_any_function_of_such_parts(parts):
+    def function(fixed, varying, linear):
+        known, values = [*varying, jnp.tanh(varying[0] + fixed[0])], list(linear)
+        for kind, i, j in parts:
+            one, other, k = values[i % len(values)], values[j % len(values)], known[j % len(known)]
+            match kind:
+                case "a":
+                    values.append(one + other)
+                case "m":
+                    values.append(k * one)
+                case "s":
+                    values.append(one - other)
+                case "d":
+                    values.append(one / (1 + k**2))
+                case "w":
+                    values.append(jnp.where(k > 0, one, 0.0))
+                case "c":
+                    row = jnp.concatenate([one, other, one], -1) * jnp.tile(k, (1, 3))
+                    values += jnp.split(row, 3, -1)
+                case "p":
+                    values.append(one @ fixed[1].T)
+                case "n":
+                    known.append(jnp.sin(k) * known[i % len(known)])
+        return values[2:] or values
+
+    compare(function)
+
+
+def test_equal_outputs_are_one_result():
+    work = compare(lambda f, v, x: [a := v[0] * x[0], a, x[1] * 2.0])
+    assert work.outputs[0] == work.outputs[1] != work.outputs[2]
+
+
+@pytest.mark.parametrize(("cell", "products"), [(sj.LSTM, 3), (sj.Elman, 1), (sj.GRU, 4)])
+def test_backward_loop_of_a_cell_is_one_matrix_product_and_little_more(cell, products):
+    (loop,) = backward_loops(cell(4))
+    names = [equation.primitive.name for equation in equations(loop.params["jaxpr"].jaxpr)]
+    print(sorted(names))
+    assert names.count("dot_general") == 1
+    assert names.count("mul") <= products
+    assert set(names) <= {"dot_general", "mul", "add", "concatenate", "pjit", "jit", "convert_element_type", "transpose"}

@@ -1,0 +1,46 @@
+"""Settings of the process: devices that divide a batch, and memory that stays."""
+
+import subprocess
+import sys
+
+import jax
+import pytest
+
+import seqjax as sj
+
+FAULTS = """
+import resource, sys
+import jax, jax.numpy as jnp
+import seqjax as sj
+
+if sys.argv[1] == "kept" and not sj.train.keep_memory():
+    sys.exit(3)
+grow = jax.jit(lambda x: jax.lax.scan(lambda c, _: (jnp.sin(c), c), x, None, length=300)[1].sum(0))
+x = jnp.ones((200, 200))
+for calls in (5, 20):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(calls):
+        grow(x).block_until_ready()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults / calls)
+"""
+
+
+def faults(how):
+    """Pages of memory that the system had to clear for one call of a program with 48 MB of temporary results."""
+    result = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True)
+    if result.returncode == 3:
+        pytest.skip("the C library is not glibc")
+    assert result.returncode == 0, result.stderr
+    return float(result.stdout)
+
+
+def test_memory_that_is_kept_is_not_cleared_again():
+    assert faults("kept") < 0.5 * faults("as it is")
+
+
+def test_cores_divide_the_batch():
+    for rows in (1, 7, 16, 24, 50):
+        count = sj.train.use_cores(rows)
+        assert rows % count == 0 and 1 <= count <= max(1, rows // 8, 1)
+        assert count <= len(jax.devices())
