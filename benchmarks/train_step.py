@@ -5,7 +5,8 @@ python -m benchmarks.train_step
 One process, the peers in turn, medians. The model is that of the ``shakespeare`` preset of ``char_lm``: embedding, LSTM
 layers that read the embedding too, a head that reads all of them, dropout; cross-entropy, clipping by the global norm,
 AdamW, the state carried. The preset's weight drop is left out: the peers have none. JAX peers run the same step function,
-on one CPU device and with the batch split over two; torch runs with as many threads as there are cores.
+on one CPU device and with the batch split over two; torch runs with as many threads as there are cores. Memory that is freed
+is kept, for all of them (``sj.train.keep_memory``).
 """
 
 import dataclasses
@@ -129,8 +130,9 @@ def batches(config):
 
 
 def main():
-    jax.config.update("jax_num_cpu_devices", 2)
     config = dataclasses.replace(PRESETS["shakespeare"], weight_drop=0.0)
+    sj.train.use_cores(config.batch_size)
+    sj.train.keep_memory()
     peers = {}
     for devices in (1, 2):
         peers[f"seqjax, {devices} device(s)"] = jax_peer(CharLM(SYMBOLS, config, rngs=flax.nnx.Rngs(0)), config, devices)

@@ -43,18 +43,22 @@ def functions(text):
             yield text[start:following]
 
 
-def balanced_share(task, weights, key, *, wanted=200, length=6_000, temperature=0.5, top_p=None):
-    """Share of sampled functions that are balanced: the first of each of ``wanted`` independent continuations.
+def balance(task, weights, key, *, wanted=200, length=6_000, temperature=0.5, top_p=0.8):
+    """``balanced_share`` of ``wanted`` sampled functions: the first ones of independent continuations, those that end.
 
-    A continuation of ``length`` characters that has not finished a function counts as unbalanced. What is judged is whether
-    the model knows what is open, so the draws are less free than the model's own: one character in a thousand that the model
-    itself holds to be wrong spoils most functions. README.md's log has the share with other settings.
+    ``endless_share`` of the continuations have not ended a function after ``length`` characters: at low temperatures some
+    run in circles. What is judged is whether the model knows what is open, so that the draws are less free than its own:
+    one character in a thousand that the model itself holds to be wrong spoils most functions. experiments/README.md has
+    the shares with other settings.
     """
     prompt, settings = "\nstatic int ", {"temperature": temperature, "top_p": top_p}
-    texts = [prompt] * wanted
-    for pieces in task.write(weights, prompt, length, key, rows=wanted, piece=500, **settings):
+    texts = [prompt] * (wanted * 5 // 4)
+    for pieces in task.write(weights, prompt, length, key, rows=len(texts), piece=500, **settings):
         texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
         firsts = [next(functions(text), None) for text in texts]
         if None not in firsts:
             break
-    return sum(code is not None and is_balanced(code) for code in firsts) / wanted
+    ended = [code for code in firsts if code is not None]
+    chosen = ended[:wanted]
+    share = sum(map(is_balanced, chosen)) / max(1, len(chosen))
+    return {"balanced_share": share, "endless_share": 1 - len(ended) / len(firsts)}

@@ -54,6 +54,8 @@ class Config:
         for name in ("length", "features", "depth", "batch_size", "steps", "evaluations", "answers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"grid_lstm: {name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.growth <= 1:
+            raise ValueError(f"grid_lstm: growth is a share, from 0 to 1, got {self.growth}.")
 
 
 PRESETS = {
@@ -124,8 +126,9 @@ class Task:
 
 def longest(config, step):
     """Digits or bits of the longest examples at a step of training."""
-    grown = 1.0 if config.growth == 0 else step / (config.growth * config.steps)
-    return min(config.length, 1 + int(grown * config.length))
+    if step >= config.growth * config.steps:
+        return config.length
+    return 1 + int(step / (config.growth * config.steps) * config.length)
 
 
 def run(config, preset, directory, *, record=False, quiet=False):

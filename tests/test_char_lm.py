@@ -239,9 +239,9 @@ def test_what_the_model_leaves_open_is_unbalanced(tmp_path, body, share):
     config = char_lm.Config(text=str(tmp_path / "text.c"), steps=150, learning_rate=0.02, average=0.9, **size)
     char_lm.run(config, "default", tmp_path / "run", quiet=True)
     task, weights = char_lm.restore(tmp_path / "run")
-    measured = functools.partial(c_source.balanced_share, task, weights, jax.random.key(0), wanted=4)
-    assert measured(length=500) == share
-    assert measured(length=10) == 0.0, "nothing can be finished in ten characters"
+    measured = functools.partial(c_source.balance, task, weights, jax.random.key(0), wanted=4)
+    assert measured(length=500) == {"balanced_share": share, "endless_share": 0.0}
+    assert measured(length=10) == {"balanced_share": 0.0, "endless_share": 1.0}, "nothing ends within ten characters"
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "Elman", "MinGRU"])

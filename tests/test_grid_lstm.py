@@ -32,6 +32,12 @@ def test_parity_of_three_bits_is_learnt(finished):
     assert (directory / "loss.png").stat().st_size > 1000
 
 
+def test_examples_grow_to_their_full_length_over_a_share_of_the_steps():
+    config = dataclasses.replace(SMALL, length=4, steps=100, growth=0.5)
+    assert [grid_lstm.longest(config, step) for step in (0, 12, 13, 38, 50, 99)] == [1, 1, 2, 4, 4, 4]
+    assert grid_lstm.longest(dataclasses.replace(config, growth=0.0), 0) == 4
+
+
 def test_samples_are_those_of_the_first_good_evaluation(tmp_path):
     lines = [(100, 0.5), (200, 0.991), (300, 1.0)]
     text = "".join(json.dumps({"kind": "evaluation", "step": step, "exact": exact}) + "\n" for step, exact in lines)

@@ -64,6 +64,15 @@ def test_a_batch_depends_on_its_number_and_the_seed_alone():
     assert (first["inputs"] != other["inputs"]).any()
 
 
+def test_examples_grow_where_they_are_told_to():
+    batches = iter(examples(Addition(6), batch_size=300, seed=1, longest=lambda i: i + 1))
+    for digits in (1, 2, 3):
+        inputs = next(batches)["inputs"]
+        assert max(len(str(number(row[1:7]))) for row in inputs) == digits
+    bits = next(iter(examples(Parity(6), batch_size=300, longest=lambda i: 2)))["inputs"]
+    assert (bits != 2).sum(1).max() == 2
+
+
 def test_sizes_that_make_no_task_are_refused():
     with pytest.raises(ValueError, match=r"digits must be 1 to 18"):
         Addition(19)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 CALLS = {"checkpoint", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False)  # these three are told apart by identity, not by what they hold
 class Known:
     """A value that does not depend on the linear arguments; ``varying`` where it differs from step to step."""
 
@@ -97,10 +97,9 @@ class _Splitter:
         self.results = results
         self.steps = []
         self.factors: tuple[list, list] = [], []  # those that are the same at all steps, and those that are not
-        self.kept = {}  # where values are among the factors, by identity
-        self.numbers = {}  # of values that are results already, by identity
-        self.turned = {}  # transposes of known matrices, by identity
-        self.alive = []  # so that an identity stays what it was
+        self.kept = {}  # where known values are among the factors
+        self.numbers = {}  # of values that are results already
+        self.turned = {}  # transposes of known matrices
 
     def run(self, jaxpr, consts, arguments):
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
@@ -149,20 +148,18 @@ class _Splitter:
         return self.results - count
 
     def factor(self, known):
-        if id(known) not in self.kept:
-            self.alive.append(known)
-            self.kept[id(known)] = known.varying, len(self.factors[known.varying])
+        if known not in self.kept:
+            self.kept[known] = known.varying, len(self.factors[known.varying])
             self.factors[known.varying].append(known.value)
-        return self.kept[id(known)]
+        return self.kept[known]
 
     def result(self, value):
         """The number of the result that is this value."""
         if isinstance(value, Sum) and list(value.terms.values()) == [None]:
             return next(iter(value.terms))
-        if id(value) not in self.numbers:
-            self.alive.append(value)
-            self.numbers[id(value)] = self.compute(value)
-        return self.numbers[id(value)]
+        if value not in self.numbers:
+            self.numbers[value] = self.compute(value)
+        return self.numbers[value]
 
     def compute(self, value):
         if isinstance(value, Known):
@@ -315,9 +312,8 @@ def _dot_general(splitter, equation, one, other):
     def function(x, matrix):
         return [jnp.matmul(x, matrix, precision=precision, preferred_element_type=dtype)]
 
-    if id(other) not in splitter.turned:
-        splitter.turned[id(other)] = Known(other.value.T, False)
-    return [Sum({splitter.step(function, [one], [splitter.turned[id(other)]]): None}, equation.outvars[0].aval)]
+    turned = splitter.turned.setdefault(other, Known(other.value.T, False))
+    return [Sum({splitter.step(function, [one], [turned]): None}, equation.outvars[0].aval)]
 
 
 ELEMENTWISE = {
