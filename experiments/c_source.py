@@ -43,7 +43,7 @@ def functions(text):
             yield text[start:following]
 
 
-def balance(task, weights, key, *, wanted=200, length=6_000, temperature=0.5, top_p=0.8):
+def balance(task, weights, key, *, wanted=200, length=6_000, temperature=0.7, top_p=0.7):
     """``balanced_share`` of ``wanted`` sampled functions: the first ones of independent continuations, those that end.
 
     ``endless_share`` of the continuations have not ended a function after ``length`` characters: at low temperatures some
