@@ -88,7 +88,7 @@ SHAKESPEARE = Config(
     steps=9400,
     evaluations=10,
 )
-BRIEFLY = {"noise": 0.02, "dropout": 0.2, "weight_drop": 0.15, "weight_decay": 0.1, "final_rate": 0.03, "average": 0.998}
+BRIEFLY = {"noise": 0.01, "dropout": 0.15, "weight_drop": 0.1, "weight_decay": 0.1, "final_rate": 0.03, "average": 0.998}
 MINUTE = {"noise": 0.0, "dropout": 0.1, "weight_drop": 0.0, "weight_decay": 0.05, "final_rate": 0.02, "average": 0.99}
 
 PRESETS = {
@@ -99,9 +99,9 @@ PRESETS = {
     ),
     "shakespeare": SHAKESPEARE,
     # The fewer characters are read, the less the model has to be kept from learning them by heart.
-    "shakespeare_7_minutes": dataclasses.replace(SHAKESPEARE, steps=2900, evaluations=4, **BRIEFLY),
+    "shakespeare_7_minutes": dataclasses.replace(SHAKESPEARE, steps=2900, evaluations=4, learning_rate=6e-3, **BRIEFLY),
     "shakespeare_1_minute": dataclasses.replace(
-        SHAKESPEARE, features=256, steps=550, evaluations=1, learning_rate=6e-3, **MINUTE
+        SHAKESPEARE, features=256, steps=480, evaluations=1, learning_rate=6e-3, **MINUTE
     ),
     "linux": Config(
         text="linux",
