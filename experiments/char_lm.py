@@ -88,8 +88,6 @@ SHAKESPEARE = Config(
     steps=9400,
     evaluations=10,
 )
-BRIEFLY = {"noise": 0.01, "dropout": 0.15, "weight_drop": 0.1, "weight_decay": 0.1, "final_rate": 0.03, "average": 0.998}
-MINUTE = {"noise": 0.0, "dropout": 0.1, "weight_drop": 0.0, "weight_decay": 0.05, "final_rate": 0.02, "average": 0.99}
 
 PRESETS = {
     "default": Config(steps=1400),
@@ -99,9 +97,30 @@ PRESETS = {
     ),
     "shakespeare": SHAKESPEARE,
     # The fewer characters are read, the less the model has to be kept from learning them by heart.
-    "shakespeare_7_minutes": dataclasses.replace(SHAKESPEARE, steps=2900, evaluations=4, learning_rate=6e-3, **BRIEFLY),
+    "shakespeare_7_minutes": dataclasses.replace(
+        SHAKESPEARE,
+        noise=0.01,
+        dropout=0.15,
+        weight_drop=0.1,
+        weight_decay=0.1,
+        learning_rate=6e-3,
+        final_rate=0.03,
+        average=0.998,
+        steps=2900,
+        evaluations=4,
+    ),
     "shakespeare_1_minute": dataclasses.replace(
-        SHAKESPEARE, features=256, steps=480, evaluations=1, learning_rate=6e-3, **MINUTE
+        SHAKESPEARE,
+        features=256,
+        noise=0.0,
+        dropout=0.1,
+        weight_drop=0.0,
+        weight_decay=0.05,
+        learning_rate=6e-3,
+        final_rate=0.02,
+        average=0.99,
+        steps=480,
+        evaluations=1,
     ),
     "linux": Config(
         text="linux",

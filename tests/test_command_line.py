@@ -157,10 +157,3 @@ def test_a_process_of_its_own_exits_with_a_status_and_a_line():
         )
         assert run.returncode == status
         assert message in run.stderr and run.stderr.count("\n") == status
-
-
-@pytest.mark.parametrize(
-    ("rows", "cores", "expected"), [(32, 1, 1), (32, 4, 4), (32, 3, 2), (16, 64, 2), (7, 8, 1), (9, 2, 1), (1, 9, 1)]
-)
-def test_a_batch_is_split_evenly_and_not_too_finely(rows, cores, expected):
-    assert runs._divisor(rows, min(cores, rows // 8)) == expected
