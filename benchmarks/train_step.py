@@ -130,9 +130,9 @@ def batches(config):
 
 
 def main():
-    config = dataclasses.replace(PRESETS["shakespeare"], weight_drop=0.0)
-    sj.train.use_cores(config.batch_size)
+    jax.config.update("jax_num_cpu_devices", 2)
     sj.train.keep_memory()
+    config = dataclasses.replace(PRESETS["shakespeare"], weight_drop=0.0)
     peers = {}
     for devices in (1, 2):
         peers[f"seqjax, {devices} device(s)"] = jax_peer(CharLM(SYMBOLS, config, rngs=flax.nnx.Rngs(0)), config, devices)

@@ -120,7 +120,6 @@ def test_equal_outputs_are_one_result():
 def test_backward_loop_of_a_cell_is_one_matrix_product_and_little_more(cell, products):
     (loop,) = backward_loops(cell(4))
     names = [equation.primitive.name for equation in equations(loop.params["jaxpr"].jaxpr)]
-    print(sorted(names))
     assert names.count("dot_general") == 1
     assert names.count("mul") <= products
     assert set(names) <= {"dot_general", "mul", "add", "concatenate", "pjit", "jit", "convert_element_type", "transpose"}

@@ -181,14 +181,15 @@ class _Splitter:
 
     def scaled_row(self, row):
         """Blocks of one term each: their factors lie side by side too, so that all is one product."""
-        (bases, factors), varying = zip(*[next(iter(b.terms.items())) for b in row.blocks], strict=True), False
-        wide = []
-        for block, known in zip(row.blocks, factors, strict=True):
-            value = jnp.ones((), row.aval.dtype) if known is None else known.value
-            varying = varying or (known is not None and known.varying)
-            wide.append(jnp.broadcast_to(value, block.aval.shape))
-        factor = Known(jnp.concatenate(wide, -1), varying)
-        linear = [Sum({n: None}, block.aval) for n, block in zip(bases, row.blocks, strict=True)]
+        bases, factors = zip(*[next(iter(block.terms.items())) for block in row.blocks], strict=True)
+        avals = [block.aval for block in row.blocks]
+
+        def side_by_side(*values):
+            wide = [jnp.broadcast_to(value, aval.shape) for value, aval in zip(values, avals, strict=True)]
+            return jnp.concatenate(wide, -1)
+
+        factor = _combine(side_by_side, *[_or_one(known, row.aval.dtype) for known in factors])
+        linear = [Sum({n: None}, aval) for n, aval in zip(bases, avals, strict=True)]
         return self.step(lambda *inputs: [jnp.concatenate(inputs[:-1], -1) * inputs[-1]], linear, [factor])
 
     # Values that are linear, put together without any work in the loop where that can be.
@@ -202,7 +203,10 @@ class _Splitter:
             one, other = (Sum({self.result(value): None}, value.aval) for value in (one, other))
         terms = dict(one.terms)
         for number, known in other.terms.items():
-            terms[number] = _plus(terms[number], known, one.aval.dtype) if number in terms else known
+            if number in terms:
+                both = [_or_one(factor, one.aval.dtype) for factor in (terms[number], known)]
+                known = _combine(jnp.add, *both)
+            terms[number] = known
         return Sum(terms, one.aval)
 
     def scale(self, value, function, *known):
@@ -217,12 +221,7 @@ class _Splitter:
             return Row(blocks, aval)
         if len(value.terms) > 1:
             value = Sum({self.result(value): None}, aval)
-        terms: dict[int, Known | None] = {}
-        for number, factor in value.terms.items():
-            k = jnp.ones((), aval.dtype) if factor is None else factor.value
-            varying = any(x.varying for x in known) or (factor is not None and factor.varying)
-            terms[number] = Known(function(k, *[x.value for x in known]), varying)
-        return Sum(terms, aval)
+        return Sum({n: _combine(function, _or_one(factor, aval.dtype), *known) for n, factor in value.terms.items()}, aval)
 
 
 def _bind(equation, *values):
@@ -230,10 +229,14 @@ def _bind(equation, *values):
     return list(results) if equation.primitive.multiple_results else [results]
 
 
-def _plus(one, other, dtype):
-    """The sum of two factors."""
-    values = [jnp.ones((), dtype) if known is None else known.value for known in (one, other)]
-    return Known(values[0] + values[1], any(known is not None and known.varying for known in (one, other)))
+def _or_one(factor, dtype):
+    """A factor of a sum as a known value; None stands for one."""
+    return Known(jnp.ones((), dtype), False) if factor is None else factor
+
+
+def _combine(function, *known):
+    """What a function makes of known values is known."""
+    return Known(function(*[k.value for k in known]), any(k.varying for k in known))
 
 
 def _add(splitter, equation, one, other):
@@ -312,7 +315,7 @@ def _dot_general(splitter, equation, one, other):
     def function(x, matrix):
         return [jnp.matmul(x, matrix, precision=precision, preferred_element_type=dtype)]
 
-    turned = splitter.turned.setdefault(other, Known(other.value.T, False))
+    turned = splitter.turned.setdefault(other, _combine(jnp.transpose, other))
     return [Sum({splitter.step(function, [one], [turned]): None}, equation.outvars[0].aval)]
 
 

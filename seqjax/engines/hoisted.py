@@ -149,7 +149,8 @@ class _Derivative:
         """``places``: where each residual is found, by name and number; ``own`` are those that the loop has to stack."""
         names = [(name, i) for name, tree in arguments.items() for i in range(len(jax.tree.leaves(tree)))]
         found = {id(v): place for v, place in zip(closed.jaxpr.invars, names, strict=True) if place[0] != "r"}
-        constants = [(v, c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if not _is_traced(c)]
+        constants = list(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+        constants = [(v, c) for v, c in constants if not isinstance(c, jax.core.Tracer)]
         found |= {id(v): ("constant", i) for i, (v, _) in enumerate(constants)}
         self.constants = [c for _, c in constants]
         count, states = (len(jax.tree.leaves(tree)) for tree in (self.outputs, self.outputs[0]))
@@ -224,10 +225,6 @@ class _Derivative:
 def _is_costly(primitive, *_, **__):
     """What the forward loop keeps for the backward one: results dear to compute; sums and products are computed again."""
     return primitive.name in _COSTLY
-
-
-def _is_traced(value):
-    return isinstance(value, jax.core.Tracer)
 
 
 def _real(tree):
