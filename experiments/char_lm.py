@@ -106,7 +106,7 @@ PRESETS = {
         learning_rate=6e-3,
         final_rate=0.03,
         average=0.998,
-        steps=2900,
+        steps=2300,
         evaluations=4,
     ),
     "shakespeare_1_minute": dataclasses.replace(
@@ -119,7 +119,7 @@ PRESETS = {
         learning_rate=6e-3,
         final_rate=0.02,
         average=0.99,
-        steps=480,
+        steps=400,
         evaluations=1,
     ),
     "linux": Config(
