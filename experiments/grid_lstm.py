@@ -31,6 +31,8 @@ class Config:
     task: Literal["addition", "parity"] = "addition"
     length: int = 8
     """Digits of each number, or bits."""
+    lowest_first: bool = True
+    """Whether numbers are read and said from their lowest digit, as one adds on paper; else from the highest."""
     cell: Literal["grid", "stack"] = "grid"
     features: int = 96
     depth: int = 6
@@ -38,6 +40,8 @@ class Config:
     """Whether all layers of the grid share their weights."""
     priority: bool = True
     """Whether the depth side of a block reads what the time side has just become."""
+    forget_bias: float = 1.0
+    """Where the biases of forget gates start; at 3 a memory keeps two fifths over 18 steps, at 1 nothing."""
     batch_size: int = 64
     steps: int = 6000
     growth: float = 0.0
@@ -70,9 +74,10 @@ class Answerer(flax.nnx.Module):
     def __init__(self, symbols, config, *, rngs):
         width = config.features
         if config.cell == "grid":
-            recurrence: Any = sj.GridLSTM(width, depth=config.depth, tied=config.tied, priority=config.priority)
+            settings = {"tied": config.tied, "priority": config.priority, "forget_bias": config.forget_bias}
+            recurrence: Any = sj.GridLSTM(width, depth=config.depth, **settings)
         else:
-            recurrence = sj.Stack(*[sj.LSTM(width)] * config.depth)
+            recurrence = sj.Stack(*[sj.LSTM(width, forget_bias=config.forget_bias)] * config.depth)
         self.embed = flax.nnx.Embed(symbols, width, rngs=rngs)
         self.rnn = sj.nnx.RNN(recurrence, width, rngs=rngs)
         self.head = flax.nnx.Linear(width, symbols, rngs=rngs)
@@ -87,7 +92,9 @@ class Task:
 
     def __init__(self, config):
         self.config = config
-        self.make: Addition | Parity = (Addition if config.task == "addition" else Parity)(config.length)
+        self.make: Addition | Parity = Parity(config.length)
+        if config.task == "addition":
+            self.make = Addition(config.length, lowest_first=config.lowest_first)
         self.model = training.Model(Answerer(self.make.symbols, config, rngs=flax.nnx.Rngs(config.seed)))
         self.weights = self.model.weights
         self._logits = jax.jit(lambda weights, inputs: self.model(weights)(inputs))

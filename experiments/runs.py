@@ -90,7 +90,7 @@ def record(experiment, preset, config, metrics, minutes):
         "minutes": round(minutes, 2),
         "device": device(),
         "versions": versions(),
-        "commit": _commit(),
+        "commit": commit(),
         "command": command(directory=False),
     }
     with (RESULTS / f"{experiment}.jsonl").open("a", encoding="utf-8") as file:
@@ -156,7 +156,8 @@ def _processor():
         return platform.processor() or platform.machine()
 
 
-def _commit():
+def commit():
+    """The commit of the checkout, with "-dirty" where something was changed."""
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True, cwd=RESULTS.parent

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from seqjax import checks, engines, masks
+from seqjax.engines.choice import ANY, GATED, LINEAR, Choice, Choices, choose
 from seqjax.precision import cast, cast_like, state_dtype
 
 
@@ -117,6 +118,7 @@ class Cell(Restarting):
     """
 
     engines: ClassVar[tuple[str, ...]] = ("scan",)
+    choices: ClassVar[Choices] = ANY
 
     engine: str = dataclasses.field(default="auto", kw_only=True)
 
@@ -143,14 +145,15 @@ class Cell(Restarting):
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
         fresh = None if fresh is None else cast_like(fresh, carry)
         us = self._inputs(cast(params, xs.dtype), carry, masks.zero_unless(mask, xs), key)
-        run = getattr(self, f"_run_{self._chosen_engine(len(xs)) if len(xs) else 'scan'}")
+        run = getattr(self, f"_run_{self.choice(len(xs)).engine if len(xs) else 'scan'}")
         carry, ys = run(params, carry, us, xs, {"mask": mask, "resets": resets, "fresh": fresh})
         return carry, cast(ys, xs.dtype)
 
-    def _chosen_engine(self, steps):
-        """The engine by name, "auto" resolved for so many steps: the last one of the contract."""
-        del steps
-        return self.engines[-1] if self.engine == "auto" else self.engine
+    def choice(self, steps) -> Choice:
+        """Which engine runs so many steps on the device in use, and why; made to be printed."""
+        if self.engine != "auto":
+            return Choice(self.engine, 0, "asked for")
+        return choose(self.choices, steps)
 
     def _inputs(self, params, carry, xs, key):
         """What the steps read besides the carry, with time and batch as one axis while it is projected: a two-dimensional
@@ -182,6 +185,7 @@ class GatedCell(Cell):
     """
 
     engines: ClassVar[tuple[str, ...]] = ("scan", "hoisted")
+    choices: ClassVar[Choices] = GATED
 
     @abc.abstractmethod
     def recur(self, params, carry):
@@ -231,11 +235,7 @@ class LinearCell(Cell):
     """
 
     engines: ClassVar[tuple[str, ...]] = ("scan", "associative")
-
-    def _chosen_engine(self, steps):
-        del steps
-        on_cpu = jax.default_backend() == "cpu"  # one pass over memory beats log2 T passes where nothing is parallel
-        return ("scan" if on_cpu else "associative") if self.engine == "auto" else self.engine
+    choices: ClassVar[Choices] = LINEAR
 
     @abc.abstractmethod
     def coefficients(self, params, u):

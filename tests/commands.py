@@ -15,13 +15,13 @@ class Said(NamedTuple):
     err: str
 
 
-def command(*arguments):
-    """Runs ``python -m experiments ...`` as Python would."""
+def command(*arguments, package="experiments"):
+    """Runs ``python -m experiments ...`` as Python would, or another package."""
     out, err, before, status = io.StringIO(), io.StringIO(), sys.argv, 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            sys.argv = ["experiments", *map(str, arguments)]
-            runpy.run_module("experiments", run_name="__main__")
+            sys.argv = [package, *map(str, arguments)]
+            runpy.run_module(package, run_name="__main__")
         except SystemExit as stop:
             status = stop.code or 0
             if isinstance(status, str):  # Python prints it, and exits with status 1

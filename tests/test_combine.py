@@ -1,9 +1,13 @@
 """What combinators add to the recurrences they are made of."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import seqjax as sj
 
@@ -182,3 +186,42 @@ def test_dropout_in_one_direction_makes_both_random():
     assert both.stochastic
     np.testing.assert_array_equal(ys[0][..., :5], ys[1][..., :5])
     assert (ys[0][..., 5:] != ys[1][..., 5:]).any()
+
+
+@given(steps=st.none() | st.integers(1, 9), length=st.integers(0, 14), ragged=st.booleans())
+@settings(max_examples=5, deadline=None)
+def test_remat_changes_neither_values_nor_gradients(steps, length, ragged):
+    rng = np.random.default_rng(length)
+    cell, xs = sj.GRU(5), jnp.asarray(rng.normal(size=(length, B, F)), jnp.float32)
+    params, carry = start(cell, xs)
+    mask = sj.length_mask(rng.integers(0, length + 1, B), length) if ragged else None
+    resets = jnp.asarray(rng.random((length, B)) < 0.2) if ragged else None
+
+    def loss(recurrence, params, carry, xs):
+        final, ys = recurrence.apply(params, carry, xs, mask=mask, resets=resets)
+        return jnp.sum(jnp.sin(ys)) + jnp.sum(final.h**2)
+
+    results = [
+        jax.value_and_grad(functools.partial(loss, recurrence), argnums=(0, 1, 2))(params, carry, xs)
+        for recurrence in (cell, sj.Remat(cell, steps))
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *results)
+
+
+def test_remat_takes_a_quarter_of_the_memory():
+    xs = jnp.zeros((400, B, F))
+
+    def memory(recurrence):
+        params, carry = start(recurrence, xs)
+        gradient = jax.grad(lambda params, xs: jnp.sum(recurrence.apply(params, carry, xs)[1] ** 2))
+        return jax.jit(gradient).lower(params, xs).compile().memory_analysis().temp_size_in_bytes
+
+    assert memory(sj.Remat(sj.LSTM(32))) < memory(sj.LSTM(32)) / 4
+
+
+@pytest.mark.parametrize("inside", [sj.Reverse(sj.GRU(5)), sj.Dropout(sj.GRU(5)), sj.Bidirectional(sj.GRU(5), sj.GRU(5))])
+def test_remat_refuses_what_is_no_chain_of_chunks(inside):
+    with pytest.raises(TypeError, match="put Remat around the cells"):
+        sj.Remat(inside)
+    with pytest.raises(ValueError, match="steps must be a positive"):
+        sj.Remat(sj.GRU(5), steps=0)

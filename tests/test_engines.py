@@ -1,5 +1,6 @@
 """The engines against the plain scan, and what makes each of them worth having."""
 
+import dataclasses
 import functools
 
 import jax
@@ -201,8 +202,17 @@ def linear(run, *arguments):
 
 
 def test_auto_is_the_associative_scan_where_time_can_be_parallel(monkeypatch):
-    assert sj.MinGRU(4)._chosen_engine(100) == "scan"
+    assert sj.MinGRU(4).choice(100).engine == "scan"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert sj.MinGRU(4)._chosen_engine(100) == "associative"
-    assert sj.LSTM(4)._chosen_engine(100) == "hoisted"
-    assert sj.ChoGRU(4)._chosen_engine(100) == "scan"
+    assert sj.MinGRU(4).choice(100).engine == "associative"
+    assert sj.LSTM(4).choice(100).engine == "hoisted"
+    assert sj.ChoGRU(4).choice(100).engine == "scan"
+
+
+def test_choice_says_why():
+    for cell in (sj.LSTM(4), sj.ChoGRU(4), sj.MinGRU(4), sj.GridLSTM(4)):
+        for steps in (1, 2, 1000):
+            engine, why = str(cell.choice(steps)).split(": ", 1)
+            assert engine in cell.engines
+            assert len(why) > 10
+        assert str(dataclasses.replace(cell, engine="scan").choice(9)) == "scan: asked for"

@@ -24,6 +24,16 @@ def test_sums_are_right(digits, seed):
         assert number(targets[mask]) == number(first) + number(second)
 
 
+@given(digits=st.integers(1, 18), seed=st.integers(0, 99))
+def test_lowest_first_is_the_same_digits_backwards(digits, seed):
+    one, other = (Addition(digits, lowest_first=first)(np.random.default_rng(seed), 5) for first in (True, False))
+    n = digits + 1
+    for part in (slice(1, n), slice(n + 1, 2 * n)):
+        np.testing.assert_array_equal(one["inputs"][:, part], other["inputs"][:, part][:, ::-1])
+    np.testing.assert_array_equal(one["targets"][:, -n:], other["targets"][:, -n:][:, ::-1])
+    np.testing.assert_array_equal(one["mask"], other["mask"])
+
+
 @given(digits=st.integers(2, 9), seed=st.integers(0, 99))
 def test_numbers_of_exactly_so_many_digits(digits, seed):
     inputs = Addition(9)(np.random.default_rng(seed), 4, exactly=digits)["inputs"]

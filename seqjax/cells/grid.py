@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqjax import checks, engines
 from seqjax.cells import parts
 from seqjax.cells.parts import memorize
+from seqjax.engines.choice import GRID, Choices
 from seqjax.precision import cast, state_dtype
 from seqjax.recurrence import Cell
 
@@ -73,6 +74,7 @@ class GridLSTM(parts.Projecting, Cell):
     """
 
     engines: ClassVar[tuple[str, ...]] = ("scan", "wavefront")
+    choices: ClassVar[Choices] = GRID
 
     _: dataclasses.KW_ONLY
     depth: int = 2
@@ -125,9 +127,6 @@ class GridLSTM(parts.Projecting, Cell):
         inputs = None if self.tied else blocks, _move(carry, -2, 0)
         through, states = jax.lax.scan(layer, GridCarry(*jnp.split(u, 2, axis=-1)), inputs)
         return _move(states, 0, -2), through.h
-
-    def _chosen_engine(self, steps):
-        return "scan" if steps == 1 and self.engine == "auto" else super()._chosen_engine(steps)
 
     def _run_wavefront(self, params, carry, us, xs, options):
         state = state_dtype(carry, xs.dtype)

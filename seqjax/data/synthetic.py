@@ -41,13 +41,15 @@ class _Draws:
 
 
 class Addition:
-    """Two decimal numbers, digit by digit from the highest, then their sum (Kalchbrenner et al. 2015, section 4.1).
+    """Two decimal numbers, digit by digit, then their sum (Kalchbrenner et al. 2015, section 4.1).
 
     ``- 0 1 2 - 0 3 4 - - - -`` is read while ``0 0 4 6`` is to be said at the last four steps. Numbers have up to ``digits``
-    digits with zeros in front; how many is uniform, so that short ones are learnt first.
+    digits, the others are zero; how many is uniform, so that short ones are learnt first.
 
     Args:
       digits: of the longest numbers.
+      lowest_first: whether digits come as on paper one adds them, the lowest first (``- 2 1 0 - 4 3 0 - - - -`` and
+        ``6 4 0 0``), so that a carry is known when it is needed; else as one says them, which is the paper's order.
 
     A batch is inputs int [B, T], symbols 0..9 and 10 for "-"; targets int [B, T]; mask bool [B, T], True where an answer is
     due, with T = 3 digits + 4.
@@ -55,10 +57,10 @@ class Addition:
 
     symbols = 11
 
-    def __init__(self, digits):
+    def __init__(self, digits, *, lowest_first=False):
         if not 1 <= digits <= 18:
             raise ValueError(f"Addition: digits must be 1 to 18, which 64-bit integers hold, got {digits}.")
-        self.digits = digits
+        self.digits, self.lowest_first = digits, lowest_first
 
     def __call__(self, rng, batch_size, *, exactly=None, longest=None):
         """A batch; ``exactly`` is how many digits both numbers have, the highest of them not zero; ``longest`` how many of
@@ -66,13 +68,18 @@ class Addition:
         count = rng.integers(1, (longest or self.digits) + 1, size=(batch_size, 2)) if exactly is None else exactly
         numbers = rng.integers(0 if exactly is None else 10 ** (exactly - 1), 10**count, size=(batch_size, 2))
         n, dash = self.digits, np.full((batch_size, 1), 10)
-        read = [dash, _decimal(numbers[:, 0], n), dash, _decimal(numbers[:, 1], n), dash, np.repeat(dash, n + 1, 1)]
+        read = [dash, self._digits(numbers[:, 0], n), dash, self._digits(numbers[:, 1], n), dash, np.repeat(dash, n + 1, 1)]
         inputs = np.concatenate(read, 1)
         targets = np.zeros_like(inputs)
-        targets[:, -n - 1 :] = _decimal(numbers.sum(1), n + 1)
+        targets[:, -n - 1 :] = self._digits(numbers.sum(1), n + 1)
         mask = np.zeros(inputs.shape, bool)
         mask[:, -n - 1 :] = True
         return {"inputs": inputs.astype(np.int32), "targets": targets.astype(np.int32), "mask": mask}
+
+    def _digits(self, numbers, count):
+        """The digits of numbers in the order they come: [B] -> [B, count]."""
+        lowest_first = numbers[:, None] // 10 ** np.arange(count) % 10
+        return lowest_first if self.lowest_first else lowest_first[:, ::-1]
 
 
 class Parity:
@@ -104,8 +111,3 @@ class Parity:
         mask = np.zeros(bits.shape, bool)
         mask[:, -1] = True
         return {"inputs": np.where(there, bits, 2).astype(np.int32), "targets": targets.astype(np.int32), "mask": mask}
-
-
-def _decimal(numbers, digits):
-    """The digits of numbers, the highest first: [B] -> [B, digits]."""
-    return numbers[:, None] // 10 ** np.arange(digits)[::-1] % 10

@@ -1,31 +1,52 @@
-"""Characters per second of a training step: seqjax, the same model in flax.nnx's own RNN, and in torch.nn.LSTM.
+"""Training steps of the ``shakespeare`` model of ``char_lm``, ten at a time, beside the same in Flax and PyTorch.
 
-python -m benchmarks.train_step
-
-One process, the peers in turn, medians. The model is that of the ``shakespeare`` preset of ``char_lm``: embedding, LSTM
-layers that read the embedding too, a head that reads all of them, dropout; cross-entropy, clipping by the global norm,
-AdamW, the state carried. The preset's weight drop is left out: the peers have none. JAX peers run the same step function,
-on one CPU device and with the batch split over two; torch runs with as many threads as there are cores. Memory that is freed
-is kept, for all of them (``sj.train.keep_memory``).
+The model: embedding, LSTM layers that read the embedding too, a head that reads all of them, dropout; cross-entropy,
+clipping by the global norm, AdamW, the state carried. The preset's weight drop is left out: the peers have none. JAX peers
+run the same step function, on one device and with the batch split over all.
 """
 
 import dataclasses
-import os
-import statistics
-import time
+from typing import Any
 
 import flax.nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import rich.console
-import rich.table
 
 import seqjax as sj
+from benchmarks import layers, torch_peer
+from benchmarks.measure import Case, Program
+from benchmarks.specs import Size
+from experiments import training
 from experiments.char_lm import PRESETS, CharLM
 
-SYMBOLS, LENGTH, ROUNDS = 65, 10, 7
+UNIT = "ms"
+SYMBOLS, LENGTH = 65, 10
+
+
+def cases(options):
+    preset = PRESETS["shakespeare"]
+    for size in options.chosen((Size(preset.chunk, preset.batch_size, preset.embedding, preset.features),)):
+        sizes = {"chunk": size.T, "batch_size": size.B, "embedding": size.D, "features": size.H}
+        yield _case(dataclasses.replace(preset, weight_drop=0.0, **sizes), size, options)
+
+
+def _case(config, size, options):
+    programs = {}
+    models = {layers.OURS: CharLM, "flax.nnx": FlaxLM}
+    for name, module in models.items():
+        for devices in sorted({1, len(jax.devices())}):
+            if name == layers.OURS or options.wants(name):
+                key = name if devices == 1 else f"{name}, {devices} devices"
+                programs[key] = Program(jax_steps(module(SYMBOLS, config, rngs=flax.nnx.Rngs(0)), config, devices))
+    if options.wants(torch_peer.NAME) and torch_peer.is_installed():
+        programs[torch_peer.NAME] = Program(torch_steps(config))
+    losses = {name: program.run() for name, program in programs.items()}
+    if max(losses.values()) - min(losses.values()) > 0.3:
+        raise RuntimeError(f"the peers do not learn the same: losses after {LENGTH} steps are {losses}")
+    name = f"{LENGTH} steps, {config.layers} layers, {size}"
+    return Case(name, {"cell": "char_lm", "steps": LENGTH, "layers": config.layers, **size._asdict()}, programs)
 
 
 class FlaxLM(flax.nnx.Module):
@@ -57,12 +78,12 @@ def widths(config):
     return [config.embedding + (config.features if i else 0) for i in range(config.layers)]
 
 
-def jax_peer(model, config, devices):
+def jax_steps(model, config, devices):
     """A function that takes ``LENGTH`` training steps and waits for them."""
-    graph, params, rest = flax.nnx.split(model, flax.nnx.Param, ...)  # type: ignore[misc]
+    build = training.Model(model)
 
     def loss(params, carry, batch, key):
-        carry, logits = flax.nnx.merge(graph, params, rest, copy=True)(batch["inputs"], carry, key=key)
+        carry, logits = build(params)(batch["inputs"], carry, key=key)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]).mean(), (carry, {})
 
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(1e-3))
@@ -70,7 +91,7 @@ def jax_peer(model, config, devices):
     carry: tuple = tuple((zeros, zeros) for _ in range(config.layers))
     if isinstance(model, CharLM):
         carry = model.rnn.initialize_carry((config.batch_size,))
-    state = sj.train.create(params, optimizer, jax.random.key(0), carry=carry)
+    state = sj.train.create(build.weights, optimizer, jax.random.key(0), carry=carry)
     step = sj.train.step_function(loss, optimizer, devices=devices)
     batch = batches(config)
 
@@ -83,14 +104,9 @@ def jax_peer(model, config, devices):
     return run
 
 
-def torch_peer(config):
-    """The same in PyTorch, or None where it is not installed."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.set_flush_denormal(True)
+def torch_steps(config):
+    """The same in PyTorch."""
+    torch = torch_peer.start()
     embed = torch.nn.Embedding(SYMBOLS, config.embedding)
     layers = [torch.nn.LSTM(width, config.features, batch_first=True) for width in widths(config)]
     head = torch.nn.Linear(config.features * config.layers, SYMBOLS)
@@ -106,7 +122,7 @@ def torch_peer(config):
         for _ in range(LENGTH):
             optimizer.zero_grad()
             xs = below = embed(batch["inputs"])
-            carries, outputs = [], list[torch.Tensor]()
+            carries, outputs = [], list[Any]()
             for i, layer in enumerate(layers):
                 if i:
                     below = dropout(torch.cat([xs, outputs[-1]], -1))
@@ -127,55 +143,3 @@ def torch_peer(config):
 def batches(config):
     codes = np.random.default_rng(0).integers(0, SYMBOLS, (config.batch_size, config.chunk + 1)).astype(np.int32)
     return {"inputs": codes[:, :-1], "targets": codes[:, 1:]}
-
-
-def main():
-    jax.config.update("jax_num_cpu_devices", 2)
-    sj.train.keep_memory()
-    config = dataclasses.replace(PRESETS["shakespeare"], weight_drop=0.0)
-    peers = {}
-    for devices in (1, 2):
-        peers[f"seqjax, {devices} device(s)"] = jax_peer(CharLM(SYMBOLS, config, rngs=flax.nnx.Rngs(0)), config, devices)
-        peers[f"flax.nnx, {devices} device(s)"] = jax_peer(FlaxLM(SYMBOLS, config, rngs=flax.nnx.Rngs(0)), config, devices)
-    torch_run = torch_peer(config)
-    if torch_run is None:
-        print("torch is not installed and left out")
-    else:
-        peers["torch"] = torch_run
-    losses = {name: run() for name, run in peers.items()}
-    spread = max(losses.values()) - min(losses.values())
-    if spread > 0.3:
-        raise RuntimeError(f"the peers do not learn the same: losses after {LENGTH} steps are {losses}")
-    report(config, measure(peers))
-
-
-def measure(peers):
-    """Seconds of each round of each peer, the peers in alternating order."""
-    seconds: dict[str, list[float]] = {name: [] for name in peers}
-    for i in range(ROUNDS):
-        for name, run in list(peers.items())[:: 1 if i % 2 else -1]:
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def report(config, seconds):
-    """Prints the table."""
-    characters = config.batch_size * config.chunk * LENGTH
-    best = statistics.median(seconds["seqjax, 2 device(s)"])
-    sizes = f"{config.layers} LSTM layers of {config.features} with skips, batch {config.batch_size} x {config.chunk}"
-    table = rich.table.Table(
-        title=f"training step, {sizes}; jax {jax.__version__}, flax {flax.__version__}, {os.cpu_count()} cores"
-    )
-    for column in ("peer", "characters per second", "spread", "time over seqjax, 2 devices"):
-        table.add_column(column)
-    for name, times in seconds.items():
-        middle = statistics.median(times)
-        spread = f"{characters / max(times):,.0f} to {characters / min(times):,.0f}"
-        table.add_row(name, f"{characters / middle:,.0f}", spread, f"{middle / best:.2f}")
-    rich.console.Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,66 @@
+"""python -m benchmarks [question ...]: how fast seqjax is here, beside what else is installed.
+
+Without a question it lists them. Peers are measured in one process, in turn, after their results were seen to agree. A CPU
+is given one device a core, and memory that is freed is kept, for all peers alike.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import jax
+import tyro
+
+import seqjax as sj
+from benchmarks import peers, torch_peer
+from benchmarks.asking import ask, names, question_of, what
+from benchmarks.specs import Options
+
+
+def main(
+    asked: tyro.conf.Positional[tuple[str, ...]] = (),
+    options: Annotated[Options, tyro.conf.arg(name="")] = Options(),  # noqa: B008
+    platform: str | None = None,
+):
+    """Measures seqjax beside its peers.
+
+    Args:
+      asked: questions, or "all"; none lists them.
+      options: how.
+      platform: cpu, gpu or tpu; JAX's own choice if not given.
+    """
+    if not asked:
+        return print("\n".join(f"{name}: {what(question_of(name))}" for name in names()))
+    asked = tuple(names()) if asked == ("all",) else asked
+    if unknown := [name for name in asked if name not in names()]:
+        raise ValueError(f"no questions {unknown}; there are {', '.join(names())}.")
+    known = [*(peer.name for peer in peers.PEERS), torch_peer.NAME]
+    if unknown := [name for name in options.peers if name not in known]:
+        raise ValueError(f"no peers {unknown}; there are {', '.join(known)}.")
+    start(platform)
+    _missing()
+    for name in asked:
+        ask(name, options)
+    return None
+
+
+def start(platform):
+    """Settings of the process, before JAX starts."""
+    if platform:
+        jax.config.update("jax_platforms", platform)
+    sj.train.use_cores(8 * (os.cpu_count() or 1))  # rows enough for a device on every core
+    sj.train.keep_memory()
+
+
+def _missing():
+    missing = [peer.name for peer in peers.PEERS if not peer.is_installed()]
+    missing += [] if torch_peer.is_installed() else [torch_peer.NAME]
+    if missing:
+        print(f"not installed and left out: {', '.join(missing)}")
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main, prog="python -m benchmarks", description=__doc__)
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,14 @@
+"""Gradients of one layer that reads in both directions."""
+
+import seqjax as sj
+from benchmarks import layers
+from benchmarks.specs import CELLS, FEW
+
+UNIT = "ms"
+
+
+def cases(options):
+    for cell in options.cells:
+        for size in options.chosen(FEW):
+            both = sj.Bidirectional(CELLS[cell](size.H), CELLS[cell](size.H))
+            yield layers.case(f"{cell}, both directions", both, size, "gradient", options)

@@ -1,0 +1,12 @@
+"""The outputs of one layer."""
+
+from benchmarks import layers
+from benchmarks.specs import CELLS, SIZES
+
+UNIT = "ms"
+
+
+def cases(options):
+    for cell in options.cells:
+        for size in options.chosen(SIZES):
+            yield layers.case(cell, CELLS[cell](size.H), size, "forward", options)

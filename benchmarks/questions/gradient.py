@@ -1,0 +1,12 @@
+"""The outputs of one layer, and gradients of the sum of their squares by weights and inputs."""
+
+from benchmarks import layers
+from benchmarks.specs import CELLS, SIZES
+
+UNIT = "ms"
+
+
+def cases(options):
+    for cell in options.cells:
+        for size in options.chosen(SIZES):
+            yield layers.case(cell, CELLS[cell](size.H), size, "gradient", options)

@@ -1,0 +1,13 @@
+"""Gradients of four layers on top of each other."""
+
+import seqjax as sj
+from benchmarks import layers
+from benchmarks.specs import CELLS, FEW
+
+UNIT = "ms"
+
+
+def cases(options):
+    for cell in options.cells:
+        for size in options.chosen(FEW):
+            yield layers.case(f"{cell} x 4", sj.Stack(*[CELLS[cell](size.H)] * 4), size, "gradient", options)

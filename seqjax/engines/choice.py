@@ -1,0 +1,48 @@
+"""What "auto" is: an engine for a device and a number of steps, from measurements.
+
+``python -m benchmarks engines`` measures every engine beside the one that is chosen here.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+
+
+class Choice(NamedTuple):
+    """An engine, from how many steps on it is chosen, and why."""
+
+    engine: str
+    steps: int
+    why: str
+
+    def __str__(self):
+        return f"{self.engine}: {self.why}"
+
+
+Choices = Mapping[str, tuple[Choice, ...]]
+
+# By device, "" for every other one; the last choice whose steps are reached.
+ANY: Choices = {"": (Choice("scan", 0, "the only engine of a cell that is nothing but a step"),)}
+GATED: Choices = {
+    "": (
+        Choice("scan", 0, "a single step has no loop to take work out of"),
+        Choice("hoisted", 2, "a backward loop of one product and little more"),
+    )
+}
+LINEAR: Choices = {
+    "": (Choice("associative", 0, "log T passes in parallel"),),
+    "cpu": (Choice("scan", 0, "one pass over memory, where nothing would run in parallel"),),
+}
+GRID: Choices = {
+    "": (
+        Choice("scan", 0, "a single step has one diagonal a layer"),
+        Choice("wavefront", 2, "T + L - 1 rounds instead of T L"),
+    )
+}
+
+
+def choose(choices, steps):
+    """The choice for so many steps on the device in use."""
+    rows = choices.get(jax.default_backend(), choices[""])
+    return [row for row in rows if row.steps <= steps][-1]

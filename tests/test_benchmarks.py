@@ -1,0 +1,128 @@
+"""The benchmarks run, refuse to compare what differs, and their README shows what is recorded."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import asking, measure, peers, report
+from benchmarks.layers import OURS
+from benchmarks.measure import Case, Program, Result
+from benchmarks.specs import Options, Size, parse
+from tests.commands import command
+
+SMALL = Options(sizes=("5,4,3,2",), rounds=1, cells=("lstm",), peers=("flax.nnx", "torch"))
+
+
+@pytest.fixture(autouse=True)
+def promotion():
+    """Peers mix dtypes."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.parametrize("name", asking.names())
+def test_question_is_answered(name, monkeypatch):
+    tables = []
+    monkeypatch.setattr(report, "show", tables.append)
+    asking.ask(name, SMALL)
+    (table,) = tables
+    assert table.rows
+    for row in table.rows:
+        assert OURS in row.results
+        assert len(row.results) > 1, "nothing is compared"
+        for result in row.results.values():
+            assert 0 <= result.low <= result.median <= result.high
+
+
+def test_all_peers_agree(monkeypatch):
+    tables = []
+    monkeypatch.setattr(report, "show", tables.append)
+    asking.ask("forward", dataclasses.replace(SMALL, cells=("lstm", "gru", "elman"), peers=()))
+    lstm, *others = [set(row.results) for row in tables[0].rows]
+    installed = {peer.name for peer in peers.PEERS if peer.is_installed()}
+    assert installed <= lstm
+    for results in (installed, *others):
+        assert {"flax.linen", "flax.nnx"} <= results
+
+
+def programs(*values):
+    return {name: Program(lambda value=value: value, np.asarray) for name, value in values}
+
+
+def test_peers_that_differ_are_not_measured():
+    measure.agree(Case("same", {}, programs(("a", [1.0, 2.0]), ("b", [1.0, 2.0001]))))
+    for value in ([1.0, 2.01], [1.0, np.nan], [1.0]):
+        with pytest.raises(RuntimeError, match="other: b"):
+            measure.agree(Case("other", {}, programs(("a", [1.0, 2.0]), ("b", value))))
+
+
+def test_all_are_measured_equally_often_and_in_turn():
+    order: list[str] = []
+    case = Case("in turn", {}, {name: Program(lambda name=name: order.append(name)) for name in "ab"})
+    measure.LONG_ENOUGH, before = 0.0, measure.LONG_ENOUGH
+    try:
+        results = measure.times(case, rounds=4, warm_up=1)
+    finally:
+        measure.LONG_ENOUGH = before
+    assert "".join(order) == "ab" + "ba" + "ab" + "ba" + "ab"
+    assert set(results) == {"a", "b"}
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A folder with one recorded question, measured twice."""
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+    (tmp_path / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for milliseconds in (9.0, 2.0):
+        results = {OURS: Result(milliseconds, 1.5, 9.5), "other": Result(3.0, 3.0, 3.0)}
+        table = report.Table("gradient", "Some gradients.", "ms", [report.Row("lstm 1,2,3,4", results)])
+        report.record(table, [Case("lstm 1,2,3,4", {"cell": "lstm", **Size(1, 2, 3, 4)._asdict()}, {})], rounds=15)
+    return tmp_path
+
+
+def test_record_is_lines_a_table_and_a_picture(recorded):
+    (path,) = (recorded / "results").glob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["results"][OURS][0] for line in lines] == [9.0, 2.0]
+    assert {"T", "B", "D", "H", "device", "versions", "commit", "rounds"} <= set(lines[0])
+    readme = (recorded / "README.md").read_text()
+    assert readme.startswith("before\n")
+    assert readme.endswith("after\n")
+    assert "| lstm 1,2,3,4 | 2 (1.5 to 9.5) | 1.50 |" in readme
+    assert "old" not in readme
+    assert (recorded / "results" / f"{path.stem}-gradient.png").stat().st_size > 1000
+
+
+def test_readme_shows_what_is_recorded():
+    text = (report.FOLDER / "README.md").read_text()
+    assert report.fill(text) == text, "record again, or: python -c 'from benchmarks import report; ...fill'"
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,0", "a,b,c,d", "1,2,3,4,5"])
+def test_sizes_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match="T,B,D,H"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing"], "no questions ['nothing']"),
+        (["forward", "--peers", "nobody"], "no peers ['nobody']"),
+        (["forward", "--rounds", "0"], "rounds must be positive"),
+        (["forward", "--cells", "lstn"], "unknown cells ['lstn']"),
+    ],
+)
+def test_what_is_not_there_is_refused(arguments, said):
+    answer = command(*arguments, package="benchmarks")
+    assert answer.status != 0
+    assert said in answer.err + answer.out
+
+
+def test_questions_are_listed():
+    answer = command(package="benchmarks")
+    assert answer.status == 0
+    assert [line.split(":")[0] for line in answer.out.splitlines()] == asking.names()
