@@ -45,7 +45,7 @@ class Config:
     """Where the biases of forget gates start; at 3 a memory keeps two fifths over 18 steps, at 1 nothing."""
     batch_size: int = 32
     steps: int = 34000
-    growth: float = 0.5
+    growth: float = 0.4
     """Share of the steps over which the longest examples grow from one digit or bit to all."""
     learning_rate: float = 1e-2
     """Of Muon, for matrices; Adam's, for biases, is two fifths of it."""

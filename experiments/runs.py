@@ -157,11 +157,14 @@ def _processor():
 
 
 def commit():
-    """The commit of the checkout, with "-dirty" where something was changed."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True, cwd=RESULTS.parent
-        )
+    """The commit of the checkout, with "-dirty" where anything but recorded results was changed."""
+
+    def git(*arguments):
+        found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=RESULTS.parent.parent)
         return found.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!*/results/*", ":!benchmarks/README.md")
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
