@@ -44,7 +44,8 @@ class Addition:
     """Two decimal numbers, digit by digit, then their sum (Kalchbrenner et al. 2015, section 4.1).
 
     ``- 0 1 2 - 0 3 4 - - - -`` is read while ``0 0 4 6`` is to be said at the last four steps. Numbers have up to ``digits``
-    digits, the others are zero; how many is uniform and the same for both, so that short ones are learnt first.
+    digits, the others are zero. How many is, for each number, the larger of two uniform draws: short ones are learnt first,
+    and sums of two long ones are not rare.
 
     Args:
       digits: of the longest numbers.
@@ -65,7 +66,9 @@ class Addition:
     def __call__(self, rng, batch_size, *, exactly=None, longest=None):
         """A batch; ``exactly`` is how many digits both numbers have, the highest of them not zero; ``longest`` how many of
         the ``digits`` are used."""
-        count = rng.integers(1, (longest or self.digits) + 1, size=(batch_size, 1)) if exactly is None else exactly
+        count = exactly
+        if count is None:
+            count = rng.integers(1, (longest or self.digits) + 1, size=(batch_size, 2, 2)).max(-1)
         numbers = rng.integers(0 if exactly is None else 10 ** (exactly - 1), 10**count, size=(batch_size, 2))
         n, dash = self.digits, np.full((batch_size, 1), 10)
         read = [dash, self._digits(numbers[:, 0], n), dash, self._digits(numbers[:, 1], n), dash, np.repeat(dash, n + 1, 1)]
