@@ -14,19 +14,21 @@ def names():
 
 
 def ask(name, options):
-    """Measures all cases of a question, shows them and records them if that was asked for."""
+    """Measures all cases of a question and shows them. Recorded are they one by one: an interrupt loses the one it meets."""
     question = question_of(name)
-    table, cases = report.Table(name, what(question), question.UNIT, []), []
+    about = name, what(question), question.UNIT
+    table = report.Table(*about, [])
     console = rich.console.Console(stderr=True)
     for case in question.cases(options):
         console.print(f"[dim]{name}: {case.name}[/dim]", highlight=False)
         measure.agree(case)
         results = getattr(question, "measure_case", _times)(case, options)
         table.rows.append(report.Row(case.name, results))
-        cases.append(case._replace(programs={}))
+        if options.record:
+            report.append(*about, case, results, options.rounds)
     report.show(table)
     if options.record:
-        report.record(table, cases, options.rounds)
+        report.publish(name)
 
 
 def _times(case, options):

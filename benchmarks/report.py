@@ -60,11 +60,17 @@ def show(table, console=None):
     (console or rich.console.Console()).print(shown)
 
 
-def record(table, cases, rounds):
-    """Appends a line for each case to results/<device>.jsonl; draws the picture and the table in README.md anew."""
-    path = FOLDER / "results" / f"{device_name()}.jsonl"
+def append(question, what, unit, case, results, rounds):
+    """Appends a line for a case to results/<device>.jsonl."""
+    path = _lines()
     path.parent.mkdir(exist_ok=True)
-    about = {
+    line = {
+        "question": question,
+        "what": what,
+        "case": case.name,
+        **case.fields,
+        "unit": unit,
+        "results": {name: [round(x, 4) for x in result] for name, result in results.items()},
         "rounds": rounds,
         "device": runs.device(),
         "devices": len(jax.devices()),
@@ -73,13 +79,21 @@ def record(table, cases, rounds):
         "date": datetime.date.today().isoformat(),
     }
     with path.open("a", encoding="utf-8") as file:
-        for case, row in zip(cases, table.rows, strict=True):
-            results = {name: [round(x, 4) for x in result] for name, result in row.results.items()}
-            line = {"question": table.question, "what": table.what, "case": row.name, **case.fields}
-            file.write(json.dumps(line | {"unit": table.unit, "results": results} | about) + "\n")
-    draw(table, path.with_name(f"{path.stem}-{table.question}.png"))
+        file.write(json.dumps(line) + "\n")
+
+
+def publish(question):
+    """Draws the picture of a question and the tables in README.md anew, from all that is recorded on this device."""
+    path = _lines()
+    for table in recorded(path)[0]:
+        if table.question == question:
+            draw(table, path.with_name(f"{path.stem}-{question}.png"))
     readme = FOLDER / "README.md"
     readme.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _lines():
+    return FOLDER / "results" / f"{device_name()}.jsonl"
 
 
 def fill(text):

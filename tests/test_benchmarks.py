@@ -78,8 +78,9 @@ def recorded(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for milliseconds in (9.0, 2.0):
         results = {OURS: Result(milliseconds, 1.5, 9.5), "other": Result(3.0, 3.0, 3.0)}
-        table = report.Table("gradient", "Some gradients.", "ms", [report.Row("lstm 1,2,3,4", results)])
-        report.record(table, [Case("lstm 1,2,3,4", {"cell": "lstm", **Size(1, 2, 3, 4)._asdict()}, {})], rounds=15)
+        case = Case("lstm 1,2,3,4", {"cell": "lstm", **Size(1, 2, 3, 4)._asdict()}, {})
+        report.append("gradient", "Some gradients.", "ms", case, results, rounds=15)
+        report.publish("gradient")
     return tmp_path
 
 

@@ -202,7 +202,7 @@ def test_remat_changes_neither_values_nor_gradients(steps, length, ragged):
         return jnp.sum(jnp.sin(ys)) + jnp.sum(final.h**2)
 
     results = [
-        jax.value_and_grad(functools.partial(loss, recurrence), argnums=(0, 1, 2))(params, carry, xs)
+        jax.jit(jax.value_and_grad(functools.partial(loss, recurrence), argnums=(0, 1, 2)))(params, carry, xs)
         for recurrence in (cell, sj.Remat(cell, steps))
     ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *results)
