@@ -4,8 +4,8 @@ python -m experiments grid_lstm                       the sum of two numbers of 
 python -m experiments grid_lstm --preset parity       the parity of 32 bits
 
 The paper adds 15 digits and tells the parity of 250 bits, with digits in the order in which one says them, which is
---no-lowest-first here. An answer counts where every symbol of it is right. The control is --cell stack: LSTMs of the same width
-and depth on top of each other. Numbers are in README.md, from results/grid_lstm.jsonl.
+--no-lowest-first here. An answer counts where every symbol of it is right. The control is --cell stack: LSTMs of the same
+width and depth on top of each other. Numbers are in README.md, from results/grid_lstm.jsonl.
 """
 
 import dataclasses
