@@ -158,8 +158,12 @@ def _cell(results, name):
         return "-"
     result = results[name]
     if name == OURS or OURS not in results:
-        return f"{result.median:.3g} ({result.low:.3g} to {result.high:.3g})"
+        return f"{_number(result.median)} ({_number(result.low)} to {_number(result.high)})"
     return f"{result.median / results[OURS].median:.2f}"
+
+
+def _number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def described():
