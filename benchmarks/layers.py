@@ -6,7 +6,7 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 import seqjax as sj
 from benchmarks import measure, peers, torch_peer
@@ -82,8 +82,9 @@ def ours(recurrence, params, xs, lengths, kind):
     yield OURS, measure.Program(measure.compiled(run, params, xs, lengths), read)
     devices = len(jax.devices())
     if devices > 1 and xs.shape[1] % devices == 0:
-        arguments = (params, xs, lengths)
-        yield several(devices), measure.Program(measure.compiled(split(run, kind, devices), *arguments), read)
+        function_of_all, places = split(run, kind, devices)
+        arguments = [jax.device_put(tree, place) for tree, place in zip((params, xs, lengths), places, strict=True)]
+        yield several(devices), measure.Program(measure.compiled(function_of_all, *arguments), read)
 
 
 def several(devices):
@@ -91,21 +92,18 @@ def several(devices):
 
 
 def split(run, kind, devices):
-    """The same with the batch split over devices; gradients of weights are summed."""
+    """The same with the batch split over devices, gradients of weights summed; and where its arguments belong."""
     mesh = jax.make_mesh((devices,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, whole = PartitionSpec(None, "batch"), PartitionSpec()
+    inputs = whole, rows, PartitionSpec("batch")
 
     def shard(weights, xs, lengths):
         result = run(weights, xs, lengths)
         return result if kind == "forward" else (_sum_over_devices(result[0]), result[1])
 
-    return jax.shard_map(
-        shard,
-        mesh=mesh,
-        in_specs=(whole, rows, PartitionSpec("batch")),
-        out_specs=rows if kind == "forward" else (whole, rows),
-        check_vma=False,
-    )
+    outputs = rows if kind == "forward" else (whole, rows)
+    split_up = jax.shard_map(shard, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+    return split_up, [NamedSharding(mesh, spec) for spec in inputs]
 
 
 def _sum_over_devices(tree):
