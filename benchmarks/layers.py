@@ -84,11 +84,12 @@ def ours(recurrence, params, xs, lengths, kind):
     if devices > 1 and xs.shape[1] % devices == 0:
         function_of_all, places = split(run, kind, devices)
         arguments = [jax.device_put(tree, place) for tree, place in zip((params, xs, lengths), places, strict=True)]
-        yield several(devices), measure.Program(measure.compiled(function_of_all, *arguments), read)
+        yield on(OURS, devices), measure.Program(measure.compiled(function_of_all, *arguments), read)
 
 
-def several(devices):
-    return f"{OURS}, {devices} devices"
+def on(name, devices):
+    """What a program of a peer is called on so many devices."""
+    return name if devices == 1 else f"{name}, {devices} devices"
 
 
 def split(run, kind, devices):

@@ -1,4 +1,4 @@
-"""Gradients by each engine that a recurrence has, short and long: what the table of seqjax.engines.choice is made from."""
+"""Gradients by each engine that a recurrence has, short and long, beside the one that seqjax.engines.choice chooses."""
 
 import dataclasses
 from typing import Any

@@ -32,8 +32,8 @@ class Peephole(sj.LSTM):
 def cases(options):
     for size in options.chosen(SIZES[:4]):
         programs: dict[str, Program] = {}
-        for name, cell in (("seqjax", sj.LSTM(size.H)), ("own cell", Peephole(size.H))):
+        for name, cell in ((layers.OURS, sj.LSTM(size.H)), ("own cell", Peephole(size.H))):
             params, xs, _ = layers.draw(cell, size)
             own = dict(layers.ours(cell, params, xs, None, "gradient"))
-            programs |= {key.replace("seqjax", name): program._replace(read=None) for key, program in own.items()}
+            programs |= {key.replace(layers.OURS, name): program._replace(read=None) for key, program in own.items()}
         yield Case(f"own cell {size}", {"cell": "peephole", **size._asdict()}, programs)

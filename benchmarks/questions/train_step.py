@@ -38,8 +38,9 @@ def _case(config, size, options):
     for name, module in models.items():
         for devices in sorted({1, len(jax.devices())}):
             if name == layers.OURS or options.wants(name):
-                key = name if devices == 1 else f"{name}, {devices} devices"
-                programs[key] = Program(jax_steps(module(SYMBOLS, config, rngs=flax.nnx.Rngs(0)), config, devices))
+                programs[layers.on(name, devices)] = Program(
+                    jax_steps(module(SYMBOLS, config, rngs=flax.nnx.Rngs(0)), config, devices)
+                )
     if options.wants(torch_peer.NAME) and torch_peer.is_installed():
         programs[torch_peer.NAME] = Program(torch_steps(config))
     losses = {name: program.run() for name, program in programs.items()}

@@ -4,7 +4,6 @@
 """
 
 from seqjax.engines.associative import associative as associative
-from seqjax.engines.choice import Choice as Choice
 from seqjax.engines.hoisted import hoisted as hoisted
 from seqjax.engines.scan import scan as scan
 from seqjax.engines.wavefront import wavefront as wavefront

@@ -1,4 +1,4 @@
-"""What "auto" is: an engine for a device and a number of steps, from measurements.
+"""What "auto" is: an engine for a device and a number of steps.
 
 ``python -m benchmarks engines`` measures every engine beside the one that is chosen here.
 """
