@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 LONG_ENOUGH = 0.01  # seconds; what is shorter is run several times for one measurement
+PAUSE = 0.02  # seconds; threads of the peer before spin for a while, waiting for more, and would take a core from the next
 
 
 class Program(NamedTuple):
@@ -66,6 +67,7 @@ def summary(values):
 
 
 def _seconds(run, repeats):
+    time.sleep(PAUSE)
     start = time.perf_counter()
     for _ in range(repeats):
         run()

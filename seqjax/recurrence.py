@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from seqjax import checks, engines, masks
-from seqjax.engines.choice import ANY, GATED, LINEAR, Choice, Choices, choose
+from seqjax.engines.choice import ANY, GATED, LINEAR, Choice, Choices, choose, steps_at_once
 from seqjax.precision import cast, cast_like, state_dtype
 
 
@@ -198,6 +198,22 @@ class GatedCell(Cell):
     def step(self, params, carry, u):
         return self.gate(params, carry, u, self.recur(params, carry))
 
+    def _apply(self, params, carry, xs, fresh, mask, resets, key):
+        def run(carry, inputs):
+            xs, mask, resets = inputs
+            return super(GatedCell, self)._apply(params, carry, xs, fresh, mask, resets, key)
+
+        steps = self._steps_at_once(params, carry, xs)
+        if steps >= len(xs):
+            return run(carry, (xs, mask, resets))
+        return engines.in_chunks(run, steps, carry, (xs, mask, resets))
+
+    def _steps_at_once(self, params, carry, xs):
+        if self.choice(len(xs)).engine != "hoisted":
+            return len(xs)
+        us = jax.eval_shape(lambda p, c, xs: self._inputs(p, c, xs, None), cast(params, xs.dtype), carry, xs)
+        return steps_at_once(len(xs), _bytes(us), _bytes(params))
+
     def _split_precision(self, params, carry, dtype):
         """``recur`` in the dtype of the inputs, ``gate`` in that of the carry, and params cast to both."""
         state = state_dtype(carry, dtype)
@@ -218,6 +234,10 @@ class GatedCell(Cell):
     def _run_hoisted(self, params, carry, us, xs, options):
         recur, gate, casts = self._split_precision(params, carry, xs.dtype)
         return engines.hoisted(recur, gate, casts, carry, us, batch_axes=len(self.batch_shape(xs)), **options)
+
+
+def _bytes(tree):
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 class LinearCarry(NamedTuple):

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import seqjax as sj
 from seqjax import engines
+from seqjax.engines import choice
 
 T, B, H = 5, 3, 4
 
@@ -199,6 +200,48 @@ def linear_scan(decay, drive, h, fresh, mask, resets):
 def linear(run, *arguments):
     mask, resets = arguments[4:]
     return jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(run(*a, mask, resets))), argnums=(0, 1, 2, 3))(*arguments[:4])
+
+
+@drawn()
+@given(mask=steps, resets=steps, size=st.sampled_from([2, T, T + 1]))
+def test_steps_in_parts_are_all_steps_at_once(mask, resets, size):
+    def in_parts(params, carry, us, fresh, mask, resets):
+        def run(carry, inputs):
+            us, mask, resets = inputs
+            return hoisted(params, carry, us, fresh, mask, resets)
+
+        return engines.in_chunks(run, size, carry, (us, mask, resets))
+
+    with jax.enable_x64(True):
+        close(gradients(in_parts, *case(), mask, resets), gradients(plainly, *case(), mask, resets))
+
+
+@pytest.mark.parametrize(("most", "lengths"), [(0, {6, 2, 1}), (1500, {3, 10, 8, 1}), (1 << 22, {38})])
+def test_a_gated_cell_takes_as_many_steps_at_once_as_the_cache_holds(monkeypatch, most, lengths):
+    monkeypatch.setitem(choice._AT_ONCE, "cpu", most)
+    rng, cell = np.random.default_rng(0), sj.GRU(H)
+    xs = jnp.asarray(rng.normal(size=(38, B, H)), jnp.float32)
+    mask, resets = rng.random((2, 38, B)) < 0.5
+    params = cell.init(jax.random.key(0), xs)
+
+    def gradient(cell):
+        carry = cell.initial_carry(params, (B,))
+        return jax.jit(jax.grad(lambda params: jnp.sum(jnp.sin(cell.apply(params, carry, xs, mask=mask, resets=resets)[1]))))
+
+    close(gradient(cell)(params), gradient(dataclasses.replace(cell, engine="scan"))(params), 1e-5)
+    loops = [e for e in equations(jax.make_jaxpr(gradient(cell))(params).jaxpr) if e.primitive.name == "scan"]
+    assert {e.params["length"] for e in loops} == lengths
+
+
+def test_how_many_steps_the_cache_holds(monkeypatch):
+    monkeypatch.setitem(choice._AT_ONCE, "cpu", 1000)
+    assert choice.steps_at_once(7, 999, 10) == 7  # all fit
+    assert choice.steps_at_once(70, 7000, 10) == 10
+    assert choice.steps_at_once(70, 7000, 1200) == 24  # fewer would be spent on adding to the gradient
+    assert choice.steps_at_once(3, 9000, 10) == 1
+    assert choice.steps_at_once(0, 0, 10) == 0
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choice.steps_at_once(3, 9000, 10) == 3
 
 
 def test_auto_is_the_associative_scan_where_time_can_be_parallel(monkeypatch):

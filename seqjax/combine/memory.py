@@ -3,9 +3,8 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
-from seqjax import checks
+from seqjax import checks, engines
 from seqjax.combine.wrapper import Wrapper
 
 
@@ -51,18 +50,9 @@ class Remat(Wrapper):
         del key
         checks.apply(self, params, carry, xs, mask, resets)
         steps = self.steps or max(1, round(len(xs) ** 0.5))
-        count = len(xs) // steps
-        whole = count * steps
 
-        def chunk(carry, inputs):
+        def run(carry, inputs):
             xs, mask, resets = inputs
             return self.recurrence.apply(params, carry, xs, mask=mask, resets=resets)
 
-        inputs = xs, mask, resets
-        chunks = jax.tree.map(lambda x: x[:whole].reshape(count, steps, *x.shape[1:]), inputs)
-        carry, ys = jax.lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, chunks)
-        ys = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
-        if whole == len(xs):
-            return carry, ys
-        carry, rest = jax.checkpoint(chunk)(carry, jax.tree.map(lambda x: x[whole:], inputs))
-        return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), ys, rest)
+        return engines.in_chunks(jax.checkpoint(run, prevent_cse=False), steps, carry, (xs, mask, resets))

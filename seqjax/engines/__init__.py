@@ -4,6 +4,7 @@
 """
 
 from seqjax.engines.associative import associative as associative
+from seqjax.engines.chunks import in_chunks as in_chunks
 from seqjax.engines.hoisted import hoisted as hoisted
 from seqjax.engines.scan import scan as scan
 from seqjax.engines.wavefront import wavefront as wavefront

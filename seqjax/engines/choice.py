@@ -46,3 +46,22 @@ def choose(choices, steps):
     """The choice for so many steps on the device in use."""
     rows = choices.get(jax.default_backend(), choices[""])
     return [row for row in rows if row.steps <= steps][-1]
+
+
+# Bytes, by device, that inputs of the steps may have: the hoisted engine passes several times over as much and more.
+_AT_ONCE = {"cpu": 1 << 22}
+
+
+def steps_at_once(steps, inputs, params):
+    """How many of so many steps the hoisted engine takes at once.
+
+    What it computes for many steps in one pass should still be in the cache at the next pass. But each part adds to the
+    gradient of params: they have to be smaller than what its steps are made of.
+
+    Args:
+      steps: T.
+      inputs: bytes of the projected inputs of all steps.
+      params: bytes.
+    """
+    most = _AT_ONCE.get(jax.default_backend(), inputs)
+    return steps if inputs <= most else max(1, steps * max(most, 2 * params) // inputs)

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqjax import masks
 from seqjax.combine import Reverse
-from seqjax.testing.sample import DEFAULTS, STEPS, differentiate, draw, everything, in_float64, run
+from seqjax.testing.sample import DEFAULTS, STEPS, differentiate, draw, everything, in_float64, run, values
 from seqjax.testing.verdict import Verdict
 
 CUT = 3  # where sequences are cut: shared by the laws of chunks and of padding, so that they share compiled functions
@@ -18,15 +18,15 @@ CUT = 3  # where sequences are cut: shared by the laws of chunks and of padding,
 def check_split(recurrence, settings=DEFAULTS):
     """``apply`` on a chunk continues from the carry of the chunk before; only where the recurrence is causal."""
     verdict = Verdict("split", recurrence, "The carry must hold all that a later step needs, and apply must start from it.")
-    sample = draw(recurrence, settings, masked=False)
-    whole = run(recurrence, sample)
+    params, carry, xs, *_ = draw(recurrence, settings)
+    final, whole = values(recurrence, params, carry, xs)
     for cut in (CUT, STEPS - CUT):
-        first = run(recurrence, _between(sample, 0, cut))
-        second = run(recurrence, _between(sample, cut, STEPS)._replace(carry=first.final))
-        verdict.equal(f"ys of chunks cut at {cut}", jnp.concatenate([first.ys, second.ys]), whole.ys, settings.tolerance)
-        verdict.equal(f"carry after chunks cut at {cut}", second.final, whole.final, settings.tolerance)
-        stranger = run(recurrence, _between(sample, cut, STEPS))
-        verdict.matters("the carry of the chunk before", stranger.ys, second.ys)
+        between, first = values(recurrence, params, carry, xs[:cut])
+        last, second = values(recurrence, params, between, xs[cut:])
+        verdict.equal(f"ys of chunks cut at {cut}", np.concatenate([first, second]), whole, settings.tolerance)
+        verdict.equal(f"carry after chunks cut at {cut}", last, final, settings.tolerance)
+        _, stranger = values(recurrence, params, carry, xs[cut:])
+        verdict.matters("the carry of the chunk before", stranger, second)
 
 
 @in_float64
@@ -35,15 +35,14 @@ def check_step(recurrence, settings=DEFAULTS):
     verdict = Verdict(
         "step", recurrence, "A call with T = 1 must be one step of decoding, independent of the steps around it."
     )
-    sample = draw(recurrence, settings, masked=False)
-    whole = run(recurrence, sample)
-    carry, ys = sample.carry, []
+    params, carry, xs, *_ = draw(recurrence, settings)
+    final, whole = values(recurrence, params, carry, xs)
+    ys = []
     for t in range(STEPS):
-        one = run(recurrence, _between(sample, t, t + 1)._replace(carry=carry))
-        carry = one.final
-        ys.append(one.ys)
-    verdict.equal("ys of single steps", jnp.concatenate(ys), whole.ys, settings.tolerance)
-    verdict.equal("carry after single steps", carry, whole.final, settings.tolerance)
+        carry, y = values(recurrence, params, carry, xs[t : t + 1])
+        ys.append(y)
+    verdict.equal("ys of single steps", np.concatenate(ys), whole, settings.tolerance)
+    verdict.equal("carry after single steps", carry, final, settings.tolerance)
     verdict.matters("the step", ys[-1], ys[0])
 
 
@@ -51,9 +50,9 @@ def check_step(recurrence, settings=DEFAULTS):
 def check_loop(recurrence, settings=DEFAULTS):
     """``apply`` equals a Python loop over ``step``, values and gradients of params, xs and carry; only for a cell."""
     verdict = Verdict("loop", recurrence, "apply must be project for all steps, then step after step, and nothing else.")
-    sample = draw(recurrence, settings, masked=False)
+    sample = draw(recurrence, settings)
     actual = run(recurrence, sample)
-    expected = jax.jit(functools.partial(differentiate, functools.partial(_loop, recurrence)))(sample)
+    expected = jax.device_get(jax.jit(functools.partial(differentiate, functools.partial(_loop, recurrence)))(sample))
     verdict.equal("run", actual, expected, settings.tolerance)
     verdict.matters("the loss", expected)
 
@@ -72,7 +71,7 @@ def check_causality(recurrence, settings=DEFAULTS):
     middle = STEPS // 2
     at_middle, at_end = _counting_only(sample, middle), _counting_only(sample, STEPS - 1)
     later = run(recurrence, at_middle, *steps).dxs[middle + 1 :]
-    changed = sample._replace(xs=sample.xs.at[middle + 1 :].add(1.0))
+    changed = sample._replace(xs=np.concatenate([sample.xs[: middle + 1], sample.xs[middle + 1 :] + 1.0]))
     before, after = run(recurrence, sample, *steps).ys, run(recurrence, changed, *steps).ys
     verdict.matters("a change of late inputs", before[middle + 1 :], after[middle + 1 :])
     if not recurrence.causal:
@@ -94,7 +93,7 @@ def check_reverse(recurrence, settings=DEFAULTS):
     backward = np.where(mask, lengths - 1 - np.arange(STEPS)[:, None], np.arange(STEPS)[:, None])
 
     def flip(values):
-        return jnp.take_along_axis(values, backward.reshape(backward.shape + (1,) * (values.ndim - 2)), 0)
+        return np.take_along_axis(values, backward.reshape(backward.shape + (1,) * (values.ndim - 2)), 0)
 
     by_hand = run(recurrence, sample._replace(xs=flip(sample.xs), weights=flip(sample.weights)), mask, resets)
     expected = by_hand._replace(ys=flip(by_hand.ys), dxs=flip(by_hand.dxs))
@@ -102,14 +101,10 @@ def check_reverse(recurrence, settings=DEFAULTS):
     verdict.matters("the direction", run(recurrence, sample, mask, resets).ys, expected.ys)
 
 
-def _between(sample, first, last):
-    return sample._replace(xs=sample.xs[first:last], weights=sample.weights[first:last])
-
-
 def _counting_only(sample, t):
     """The same sample with a loss that is the outputs of step t alone."""
-    weights = jnp.zeros_like(sample.weights).at[t].set(sample.weights[t])
-    return sample._replace(weights=weights, final_weights=jnp.zeros_like(sample.final_weights))
+    at_t = np.arange(STEPS)[:, None] == t
+    return sample._replace(weights=sample.weights * at_t, final_weights=np.zeros_like(sample.final_weights))
 
 
 def _loop(cell, params, carry, xs, *, mask, resets):

@@ -1,4 +1,7 @@
-"""What a law runs a recurrence on: random parameters, a state on the way, inputs; and the run itself with its gradients."""
+"""What a law runs a recurrence on: random parameters, a state on the way, inputs; and the run itself with its gradients.
+
+Samples and results are NumPy arrays: JAX would compile a program for every slice and sum that a law makes of them.
+"""
 
 import dataclasses
 import functools
@@ -45,19 +48,19 @@ class Sample(NamedTuple):
 
     params: Any
     carry: Any
-    xs: jax.Array  # [T, B, F]
-    weights: jax.Array  # [T, B]
-    final_weights: jax.Array  # [B]
+    xs: np.ndarray  # [T, B, F]
+    weights: np.ndarray  # [T, B]
+    final_weights: np.ndarray  # [B]
 
 
 class Run(NamedTuple):
     """What a recurrence made of a sample."""
 
     final: Any
-    ys: jax.Array  # [T, B, H]
+    ys: np.ndarray  # [T, B, H]
     dparams: Any
     dcarry: Any
-    dxs: jax.Array  # [T, B, F]
+    dxs: np.ndarray  # [T, B, F]
 
 
 def in_float64(law):
@@ -71,7 +74,7 @@ def in_float64(law):
     return wrapped
 
 
-def draw(recurrence, settings, *, steps=STEPS, batch=(BATCH,), masked=True, change=None):
+def draw(recurrence, settings, *, steps=STEPS, batch=(BATCH,), change=None):
     """Draws a float64 sample.
 
     The starting carry is one that the recurrence has reached itself, because not every array is a state: a normalizer
@@ -82,27 +85,23 @@ def draw(recurrence, settings, *, steps=STEPS, batch=(BATCH,), masked=True, chan
       settings: a :class:`Settings`.
       steps: T.
       batch: the batch axes.
-      masked: whether the law gives masks and resets, so that both runs share one compiled function.
       change: what to do to the parameters of ``init``; to move all of them by default.
     """
     rng = np.random.default_rng(settings.seed)
     params = (change or move)(starting_params(recurrence, settings), rng)
-    carry = starting_carry(recurrence, params, batch)
-    xs = jnp.asarray(rng.normal(size=(steps, *batch, *settings.item)))
-    weights, final_weights = jnp.asarray(rng.normal(size=(steps, *batch))), jnp.asarray(rng.normal(size=batch))
-    sample = Sample(params, carry, xs, weights, final_weights)
+    carry = jax.device_get(starting_carry(recurrence, params, batch))
+    xs, weights, final_weights = (rng.normal(size=s) for s in ((steps, *batch, *settings.item), (steps, *batch), batch))
     if recurrence.causal:
-        before = sample._replace(xs=jnp.asarray(rng.normal(size=xs.shape)))
-        carry = run(recurrence, before, *(everything(sample) if masked else ())).final
+        carry, _ = values(recurrence, params, carry, rng.normal(size=(STEPS, *xs.shape[1:])))
     else:
         carry = _map_inexact(lambda leaf: leaf + rng.normal(size=leaf.shape), carry)
-    return sample._replace(carry=carry)
+    return Sample(params, carry, xs, weights, np.asarray(final_weights))
 
 
 def starting_params(recurrence, settings, dtype="float64"):
     """The params of ``init``, in another dtype."""
     xs = jax.ShapeDtypeStruct((1, 1, *settings.item), jnp.float32)
-    return cast(recurrence.init(jax.random.key(settings.seed), xs), dtype)
+    return cast(jax.device_get(recurrence.init(jax.random.key(settings.seed), xs)), dtype)
 
 
 def starting_carry(recurrence, params, batch, dtype="float64"):
@@ -134,12 +133,12 @@ def _vector(leaf):
 
 
 def _map_inexact(function, tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(function(leaf)) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, tree)
+    return jax.tree.map(lambda leaf: np.asarray(function(leaf)) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, tree)
 
 
 def everything(sample):
     """A mask under which every step is valid, and resets that never happen."""
-    return jnp.ones(sample.weights.shape, bool), jnp.zeros(sample.weights.shape, bool)
+    return np.ones(sample.weights.shape, bool), np.zeros(sample.weights.shape, bool)
 
 
 def differentiate(apply, sample, mask=None, resets=None):
@@ -155,15 +154,23 @@ def differentiate(apply, sample, mask=None, resets=None):
     return Run(final, ys, *jax.tree.map(_or_zero, gradients, arguments))
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def run(recurrence, sample, mask=None, resets=None):
     """:func:`differentiate` of a recurrence; laws that ask for the same shapes share what was compiled."""
+    return jax.device_get(_run(recurrence, sample, mask, resets))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(recurrence, sample, mask, resets):
     return differentiate(recurrence.apply, sample, mask, resets)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def values(recurrence, params, carry, xs, mask=None, resets=None, key=None):
     """``apply``, compiled."""
+    return jax.device_get(_values(recurrence, params, carry, xs, mask, resets, key))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _values(recurrence, params, carry, xs, mask, resets, key):
     return recurrence.apply(params, carry, xs, mask=mask, resets=resets, key=key)
 
 
