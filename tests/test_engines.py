@@ -238,10 +238,12 @@ def test_how_many_steps_the_cache_holds(monkeypatch):
     assert choice.steps_at_once(7, 999, 10) == 7  # all fit
     assert choice.steps_at_once(70, 7000, 10) == 10
     assert choice.steps_at_once(70, 7000, 1200) == 24  # fewer would be spent on adding to the gradient
-    assert choice.steps_at_once(3, 9000, 10) == 1
+    assert choice.steps_at_once(12, 12000, 2000) == 4
+    assert choice.steps_at_once(12, 12000, 1999) == 12  # three steps are not worth a loop of their own
+    assert choice.steps_at_once(5, 7000, 9000) == 5
     assert choice.steps_at_once(0, 0, 10) == 0
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choice.steps_at_once(3, 9000, 10) == 3
+    assert choice.steps_at_once(70, 7000, 10) == 70
 
 
 def test_auto_is_the_associative_scan_where_time_can_be_parallel(monkeypatch):

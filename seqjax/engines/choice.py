@@ -50,10 +50,11 @@ def choose(choices, steps):
 
 # Bytes, by device, that inputs of the steps may have: the hoisted engine passes several times over as much and more.
 _AT_ONCE = {"cpu": 1 << 22}
+_FEWEST = 4  # steps that are worth a loop of their own
 
 
 def steps_at_once(steps, inputs, params):
-    """How many of so many steps the hoisted engine takes at once.
+    """How many of so many steps the hoisted engine takes at once: all, where the cache holds less than a few.
 
     What it computes for many steps in one pass should still be in the cache at the next pass. But each part adds to the
     gradient of params: they have to be smaller than what its steps are made of.
@@ -64,4 +65,5 @@ def steps_at_once(steps, inputs, params):
       params: bytes.
     """
     most = _AT_ONCE.get(jax.default_backend(), inputs)
-    return steps if inputs <= most else max(1, steps * max(most, 2 * params) // inputs)
+    at_once = steps if inputs <= most else min(steps, steps * max(most, 2 * params) // inputs)
+    return at_once if at_once >= _FEWEST else steps
