@@ -1,7 +1,7 @@
 """Grid LSTM (Kalchbrenner et al. 2015): cells along depth as along time learn to add, and to tell odd from even.
 
 python -m experiments grid_lstm                       the sum of two numbers of 8 digits
-python -m experiments grid_lstm --preset parity       the parity of 32 bits
+python -m experiments grid_lstm --preset parity       the parity of 32 bits; 250: --length 250 --steps 2000
 
 The paper adds 15 digits and tells the parity of 250 bits, with digits in the order in which one says them, which is
 --no-lowest-first here. An answer counts where every symbol of it is right. The control is --cell stack: LSTMs of the same

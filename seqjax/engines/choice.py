@@ -48,8 +48,8 @@ def choose(choices, steps):
     return [row for row in rows if row.steps <= steps][-1]
 
 
-# Bytes, by device, that inputs of the steps may have: the hoisted engine passes several times over as much and more.
-_AT_ONCE = {"cpu": 1 << 22}
+# Bytes, by device, that inputs of the steps may have: those of a core's own cache. The engine has several arrays of that size.
+_AT_ONCE = {"cpu": 1 << 20}
 _FEWEST = 4  # steps that are worth a loop of their own
 
 
