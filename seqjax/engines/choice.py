@@ -48,7 +48,7 @@ def choose(choices, steps):
     return [row for row in rows if row.steps <= steps][-1]
 
 
-# Bytes, by device, that inputs of the steps may have: those of a core's own cache. The engine has several arrays of that size.
+# Bytes, by device, that inputs of the steps may have, with several arrays as large: those of a core's own cache.
 _AT_ONCE = {"cpu": 1 << 20}
 _FEWEST = 4  # steps that are worth a loop of their own
 
