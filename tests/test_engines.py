@@ -237,7 +237,8 @@ def test_how_many_steps_the_cache_holds(monkeypatch):
     monkeypatch.setitem(choice._AT_ONCE, "cpu", 1000)
     assert choice.steps_at_once(7, 999, 10) == 7  # all fit
     assert choice.steps_at_once(70, 7000, 10) == 10
-    assert choice.steps_at_once(70, 7000, 1200) == 24  # fewer would be spent on adding to the gradient
+    assert choice.steps_at_once(71, 7100, 1200) == 24  # fewer would be spent on adding to the gradient
+    assert choice.steps_at_once(70, 7000, 1200) == 14  # and no shorter one remains
     assert choice.steps_at_once(12, 12000, 2000) == 4
     assert choice.steps_at_once(12, 12000, 1999) == 12  # three steps are not worth a loop of their own
     assert choice.steps_at_once(5, 7000, 9000) == 5

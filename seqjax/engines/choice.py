@@ -66,4 +66,7 @@ def steps_at_once(steps, inputs, params):
     """
     most = _AT_ONCE.get(jax.default_backend(), inputs)
     at_once = steps if inputs <= most else min(steps, steps * max(most, 2 * params) // inputs)
-    return at_once if at_once >= _FEWEST else steps
+    if at_once < _FEWEST:
+        return steps
+    divisor = max(n for n in range(1, at_once + 1) if steps % n == 0)
+    return divisor if 2 * divisor > at_once else at_once  # a shorter last part is a program of its own
