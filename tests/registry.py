@@ -72,7 +72,8 @@ MEMBERS = {
     "zoneout_plain": (Zoneout(ChoGRU(5), 0.2), {}),
     "weight_drop": (WeightDrop(GRU(5), 0.3), {}),
     "learnt_carry": (LearntCarry(LSTM(5)), {}),
-    "remat": (Remat(LSTM(5), steps=3), {}),
+    "remat": (Remat(LSTM(5)), {}),
+    "remat_steps": (Remat(Stack(MinGRU(5), GRU(6)), steps=3), {}),
     "dropout": (Dropout(LSTM(5), 0.4), {}),
     "dropout_locked": (Dropout(GRU(5), locked=True), {}),
 }

@@ -13,7 +13,7 @@ from benchmarks.measure import Case, Program, Result
 from benchmarks.specs import Options, Size, parse
 from tests.commands import command
 
-SMALL = Options(sizes=("5,4,3,2",), rounds=1, cells=("lstm",), peers=("flax.nnx",))
+SMALL = Options(sizes=("5,4,3,2",), rounds=1, cells=("lstm",), peers=("flax.nnx", "torch"))
 
 
 @pytest.fixture(autouse=True)

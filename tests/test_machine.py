@@ -44,7 +44,7 @@ def test_memory_that_is_kept_is_not_cleared_again():
     ("rows", "cores", "expected"), [(32, 1, 1), (32, 4, 4), (32, 3, 2), (16, 64, 2), (7, 8, 1), (9, 2, 1), (1, 9, 1)]
 )
 def test_a_batch_is_split_evenly_and_not_too_finely(rows, cores, expected):
-    assert machine._divisor(rows, min(cores, rows // 8)) == expected
+    assert machine.largest_divisor(rows, min(cores, rows // 8)) == expected
 
 
 def test_cores_divide_the_batch():

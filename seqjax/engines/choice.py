@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import jax
 
+from seqjax.engines.chunks import largest_divisor
+
 
 class Choice(NamedTuple):
     """An engine, from how many steps on it is chosen, and why."""
@@ -68,5 +70,5 @@ def steps_at_once(steps, inputs, params):
     at_once = steps if inputs <= most else min(steps, steps * max(most, 2 * params) // inputs)
     if at_once < _FEWEST:
         return steps
-    divisor = max(n for n in range(1, at_once + 1) if steps % n == 0)
+    divisor = largest_divisor(steps, at_once)
     return divisor if 2 * divisor > at_once else at_once  # a shorter last part is a program of its own

@@ -7,6 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 
 
+def largest_divisor(number, most):
+    """The largest divisor of ``number`` that is no larger than ``most``, or one."""
+    return max(n for n in range(1, max(1, most) + 1) if number % n == 0)
+
+
 def in_chunks(run, steps, carry, inputs):
     """Equal to ``run(carry, inputs) -> (carry, ys)``, done for so many steps after another.
 

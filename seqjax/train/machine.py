@@ -9,6 +9,8 @@ import os
 
 import jax
 
+from seqjax.engines.chunks import largest_divisor
+
 # Numbers of settings in glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
@@ -26,10 +28,10 @@ def use_cores(rows):
       How many devices divide the batch: ``devices`` of :class:`Plan` and :func:`step_function`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = _divisor(rows, min(cores, rows // 8))
+    count = largest_divisor(rows, min(cores, rows // 8))
     with contextlib.suppress(RuntimeError):  # JAX has started, as in the second run of a process
         jax.config.update("jax_num_cpu_devices", count)
-    return _divisor(rows, min(count, len(jax.devices()))) if jax.default_backend() == "cpu" else 1
+    return largest_divisor(rows, min(count, len(jax.devices()))) if jax.default_backend() == "cpu" else 1
 
 
 def keep_memory():
@@ -48,8 +50,3 @@ def keep_memory():
     # No allocation is a mapping of its own, and the heap is never trimmed. To allow a single arena, which is often named
     # with these, undoes the gain where several devices compute.
     return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
-
-
-def _divisor(rows, most):
-    """The largest divisor of ``rows`` that is no larger than ``most``, or one."""
-    return max(n for n in range(1, max(1, most) + 1) if rows % n == 0)
