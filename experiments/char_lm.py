@@ -106,7 +106,7 @@ PRESETS = {
         learning_rate=6e-3,
         final_rate=0.03,
         average=0.998,
-        steps=2300,
+        steps=2500,
         evaluations=4,
     ),
     "shakespeare_1_minute": dataclasses.replace(
