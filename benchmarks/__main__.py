@@ -20,42 +20,53 @@ from benchmarks.specs import Options
 def main(
     asked: tyro.conf.Positional[tuple[str, ...]] = (),
     options: Annotated[Options, tyro.conf.arg(name="")] = Options(),  # noqa: B008
-    platform: str | None = None,
+    device: str | None = None,
 ):
     """Measures seqjax beside its peers.
 
     Args:
       asked: questions, or "all"; none lists them.
       options: how.
-      platform: cpu, gpu or tpu; JAX's own choice if not given.
+      device: cpu, gpu or tpu; JAX's own choice if not given.
     """
     if not asked:
-        return print("\n".join(f"{name}: {what(question_of(name))}" for name in names()))
+        return list_questions()
     asked = tuple(names()) if asked == ("all",) else asked
     if unknown := [name for name in asked if name not in names()]:
         raise ValueError(f"no questions {unknown}; there are {', '.join(names())}.")
-    known = [*(peer.name for peer in peers.PEERS), torch_peer.NAME]
-    if unknown := [name for name in options.peers if name not in known]:
-        raise ValueError(f"no peers {unknown}; there are {', '.join(known)}.")
-    start(platform)
-    _missing()
+    if unknown := [name for name in options.peers if name not in _peers()]:
+        raise ValueError(f"no peers {unknown}; there are {', '.join(_peers())}.")
+    start(device)
+    _say_missing()
     for name in asked:
         ask(name, options)
     return None
 
 
-def start(platform):
+def list_questions():
+    """Which there are, their sizes, and which peers are installed."""
+    for name in names():
+        question = question_of(name)
+        print(f"{name}: {what(question)}\n    {'  '.join(map(str, question.SIZES))}")
+    print(f"sizes are T,B,D,H; installed: {', '.join(name for name, there in _peers().items() if there)}")
+    _say_missing()
+
+
+def start(device):
     """Settings of the process, before JAX starts."""
-    if platform:
-        jax.config.update("jax_platforms", platform)
+    if device:
+        jax.config.update("jax_platforms", device)
     sj.train.use_cores(8 * (os.cpu_count() or 1))  # rows enough for a device on every core
     sj.train.keep_memory()
 
 
-def _missing():
-    missing = [peer.name for peer in peers.PEERS if not peer.is_installed()]
-    missing += [] if torch_peer.is_installed() else [torch_peer.NAME]
-    if missing:
+def _peers():
+    """Whether each peer is installed."""
+    return {peer.name: peer.is_installed() for peer in peers.PEERS} | {torch_peer.NAME: torch_peer.is_installed()}
+
+
+def _say_missing():
+    if missing := [name for name, there in _peers().items() if not there]:
         print(f"not installed and left out: {', '.join(missing)}")
 
 

@@ -78,13 +78,18 @@ def apply_of(recurrence):
 
 def ours(recurrence, params, xs, lengths, kind):
     """Our programs by name: on one device, and with the batch split over all."""
-    run, read = function(apply_of(recurrence), kind), functools.partial(_read, kind, 0)
-    yield OURS, measure.Program(measure.compiled(run, params, xs, lengths), read)
+    return programs_of(OURS, function(apply_of(recurrence), kind), params, xs, lengths, kind)
+
+
+def programs_of(name, run, params, xs, lengths, kind):
+    """Programs of what :func:`function` gives, by name: on one device, and with the batch split over all."""
+    read = functools.partial(_read, kind, 0)
+    yield name, measure.Program(measure.compiled(run, params, xs, lengths), read)
     devices = len(jax.devices())
     if devices > 1 and xs.shape[1] % devices == 0:
         function_of_all, places = split(run, kind, devices)
         arguments = [jax.device_put(tree, place) for tree, place in zip((params, xs, lengths), places, strict=True)]
-        yield on(OURS, devices), measure.Program(measure.compiled(function_of_all, *arguments), read)
+        yield on(name, devices), measure.Program(measure.compiled(function_of_all, *arguments), read)
 
 
 def on(name, devices):

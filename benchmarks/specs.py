@@ -18,7 +18,7 @@ class Size(NamedTuple):
         return ",".join(map(str, self))
 
 
-SIZES = (
+ALL = (
     Size(128, 32, 128, 128),
     Size(128, 64, 256, 256),
     Size(64, 32, 512, 512),
@@ -28,7 +28,7 @@ SIZES = (
     Size(1024, 8, 32, 32),
     Size(512, 1, 128, 128),
 )
-FEW = (SIZES[0], SIZES[2], SIZES[3])
+FEW = (ALL[0], ALL[2], ALL[3])
 
 CELLS = {"lstm": sj.LSTM, "gru": sj.GRU, "elman": sj.Elman}
 

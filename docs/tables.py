@@ -25,7 +25,7 @@ def recurrences():
     return "\n".join(
         [
             *("| name | equation | paper | contract |", "|---|---|---|---|", *cells, ""),
-            *("Recurrences made of recurrences. They can be nested in any order; what needs whole sequences says so.", ""),
+            *("Recurrences made of recurrences. They nest; what takes cells alone, or needs whole sequences, says so.", ""),
             *("| name | what it does | paper | contract |", "|---|---|---|---|", *others),
         ]
     )

@@ -96,7 +96,7 @@ def _sample(arguments):
         top_p: float | None = None,
         seed: int = 0,
     ):
-        """Writes a continuation of a prompt to the terminal, character by character.
+        """Writes a continuation of a prompt to the terminal as it is drawn, a few characters at a time.
 
         Args:
           run: the run directory.
@@ -116,7 +116,7 @@ def _sample(arguments):
         task, weights = module.restore(run)
         prompt = module.prompt_of(task.vocabulary) if prompt is None else prompt
         settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        pieces = task.write(weights, prompt, length, jax.random.key(seed), **settings, piece=32)
+        pieces = task.write(weights, prompt, length, jax.random.key(seed), **settings, piece=8)
         for i, (piece,) in enumerate(pieces):  # a prompt that cannot be read is refused before anything is printed
             print((prompt.lstrip("\n") if i == 0 else "") + piece, end="", flush=True)
         print()

@@ -31,6 +31,7 @@ from seqjax.combine import BidirectionalFinal as BidirectionalFinal
 from seqjax.combine import Dropout as Dropout
 from seqjax.combine import Highway as Highway
 from seqjax.combine import LearntCarry as LearntCarry
+from seqjax.combine import RecurrentDropout as RecurrentDropout
 from seqjax.combine import Remat as Remat
 from seqjax.combine import Residual as Residual
 from seqjax.combine import Reverse as Reverse

@@ -1,4 +1,4 @@
-"""Who computes in which dtype: products in the dtype of the inputs, states in at least float32."""
+"""Who computes in which dtype: products of inputs in their dtype, states in at least float32."""
 
 import jax
 import jax.numpy as jnp

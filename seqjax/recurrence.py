@@ -77,7 +77,7 @@ class Recurrence(abc.ABC):
         Args:
           params: from :meth:`init`.
           carry: from :meth:`initial_carry`, or from ``apply`` on the chunk before.
-          xs: ``[T, B, F]``, floating point. Zero or more batch axes. Products are computed in this dtype.
+          xs: ``[T, B, F]``, floating point. Zero or more batch axes. What inputs contribute is computed in this dtype.
           mask: bool ``[T, B]``, True = valid. At an invalid step the state is held, the output is zero and every
             gradient is exactly zero, whatever the padding holds, NaN included.
           resets: bool ``[T, B]``, True = the state starts anew before this step, be the step valid or not.

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import asking, measure, peers, report
 from benchmarks.layers import OURS
 from benchmarks.measure import Case, Program, Result
+from benchmarks.questions import settings
 from benchmarks.specs import Options, Size, parse
 from tests.commands import command
 
@@ -27,6 +28,7 @@ def promotion():
 def test_question_is_answered(name, monkeypatch):
     tables = []
     monkeypatch.setattr(report, "show", tables.append)
+    monkeypatch.setitem(settings.FLAGS, "cpu", ("--xla_no_such_flag=1",))  # each flag takes a process
     asking.ask(name, SMALL)
     (table,) = tables
     assert table.rows
@@ -126,4 +128,7 @@ def test_what_is_not_there_is_refused(arguments, said):
 def test_questions_are_listed():
     answer = command(package="benchmarks")
     assert answer.status == 0
-    assert [line.split(":")[0] for line in answer.out.splitlines()] == asking.names()
+    lines = answer.out.splitlines()
+    assert [line.split(":")[0] for line in lines[: 2 * len(asking.names()) : 2]] == asking.names()
+    assert "512,16,64,64" in lines[2 * asking.names().index("gradient") + 1].split()
+    assert any(line.startswith("sizes are T,B,D,H; installed: ") and "flax.nnx" in line for line in lines)

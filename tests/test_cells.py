@@ -382,6 +382,10 @@ REFUSED = {
     "no projection": (lambda: sj.LSTM(4, projection=0), "projection must be a positive integer"),
     "unknown activation": (lambda: sj.LSTM(4, output_activation="tan"), "output_activation must be one of"),
     "chrono without a bias": (lambda: sj.LSTM(4, chrono=100, use_bias=False), "chrono is a number of steps above 2"),
+    "chrono without a forget gate": (
+        lambda: sj.LSTM(4, chrono=20, forget_gate=False),
+        "chrono starts the biases of a forget",
+    ),
     "chrono of two steps": (lambda: sj.JANET(4, chrono=2), "chrono is a number of steps above 2"),
     "heads of no equal size": (lambda: sj.SLSTM(5, heads=2), "heads=2 must divide features=5"),
     "a second bias of heads": (lambda: sj.SLSTM(4, recurrent_bias=True), "has no recurrent_bias"),

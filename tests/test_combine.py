@@ -53,6 +53,38 @@ def test_dropout_drops_its_rate_and_scales_what_stays(rate):
     np.testing.assert_allclose(ys[ys != 0], 1 / (1 - rate), rtol=1e-6)
 
 
+def test_recurrent_dropout_drops_the_same_entries_at_all_steps():
+    cell = sj.Elman(
+        8, activation="identity", recurrent_init="identity"
+    )  # h' = h where nothing is dropped and no input comes
+    recurrence, xs = sj.RecurrentDropout(cell, 0.5), jnp.zeros((T, 20, F))
+    params = recurrence.init(jax.random.key(0), xs)
+    start = sj.HiddenCarry(jnp.ones((20, 8)))
+    carry, ys = recurrence.apply(params, start, xs, key=jax.random.key(1))
+    kept = np.asarray(ys[0] != 0)
+    assert 0.3 < kept.mean() < 0.7
+    assert (kept[0] != kept[1]).any()
+    for t, y in enumerate(ys):
+        np.testing.assert_array_equal(y, kept * 2.0 ** (t + 1))
+    np.testing.assert_array_equal(carry.h, ys[-1])
+    np.testing.assert_array_equal(recurrence.apply(params, start, xs)[1], np.ones((T, 20, 8)))
+
+
+def test_recurrent_dropout_leaves_alone_what_the_gates_read():
+    cell = sj.GRU(8)
+    recurrence, xs = sj.RecurrentDropout(cell, 0.5), inputs(steps=1)
+    params = recurrence.init(jax.random.key(0), xs)
+    params["bias"] = params["bias"].at[8:16].set(50.0)  # z = 1: h stays
+    start = sj.HiddenCarry(inputs(steps=B, batch=8)[..., 0])
+    _, ys = recurrence.apply(params, start, xs, key=jax.random.key(1))
+    np.testing.assert_array_equal(ys[0], start.h)
+
+
+def test_recurrent_dropout_asks_for_a_gated_cell():
+    with pytest.raises(TypeError, match=r"recurrent product of a gated cell, got ChoGRU\(features=3\)"):
+        sj.RecurrentDropout(sj.ChoGRU(3))
+
+
 def test_dropout_draws_anew_for_every_step_sequence_and_feature():
     ys = dropped(0.5)
     assert (ys[0] != ys[1]).any()

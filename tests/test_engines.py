@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import time
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,8 +58,7 @@ def gradients(run, *arguments):
 
 
 def close(actual, expected, tolerance=1e-12):
-    for got, want in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+    chex.assert_trees_all_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 @drawn()
@@ -109,6 +110,35 @@ def test_forward_mode_needs_the_plain_scan():
     assert tangent(plainly) != 0
     with pytest.raises(TypeError, match="forward-mode"):
         tangent(hoisted)
+
+
+def test_products_with_the_hessian_by_forward_over_reverse():
+    with jax.enable_x64(True):
+        params, *others = case()
+        direction = jax.tree.map(jnp.cos, params)
+
+        def product(run):
+            return jax.jvp(lambda params: jax.grad(loss, argnums=1)(run, params, *others), (params,), (direction,))[1]
+
+        close(product(hoisted), product(plainly))
+
+
+def test_time_is_linear_in_the_number_of_steps():
+    """Stacked outputs of narrow rows cost T squared with a jaxlib of 2026 (jax#40101): 256 instead of 16 times as much."""
+    cell = sj.LSTM(4)
+
+    def seconds(steps):
+        xs = jnp.ones((steps, 1, 3))
+        params = cell.init(jax.random.key(0), xs)
+        gradient = jax.jit(jax.grad(lambda p: jnp.sum(cell.apply(p, cell.initial_carry(p, (1,)), xs)[1])))
+        runs = []
+        for _ in range(4):
+            start = time.perf_counter()
+            jax.block_until_ready(gradient(params))
+            runs.append(time.perf_counter() - start)
+        return min(runs)
+
+    assert seconds(32768) < 64 * seconds(2048)
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])

@@ -36,6 +36,11 @@ RANKS = {
 }
 
 
+@pytest.mark.parametrize("path", [p for p in sorted((ROOT / "cells").glob("*.py")) if p.stem not in ("__init__", "parts")])
+def test_a_family_of_cells_is_one_short_file(path):
+    assert 40 <= len(path.read_text().splitlines()) <= 180
+
+
 def part(path):
     """The part of the package that a file belongs to: its folder, or its own name."""
     relative = path.relative_to(ROOT)

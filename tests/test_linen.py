@@ -1,5 +1,8 @@
 """seqjax.linen.RNN: the same words as seqjax.nnx.RNN, the same numbers, and Linen's own tools."""
 
+import functools
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +40,7 @@ def equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def close(a, b):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **CLOSE), a, b)
+close = functools.partial(chex.assert_trees_all_close, **CLOSE)
 
 
 class CharLM(linen.Module):
@@ -184,16 +186,13 @@ def test_jit_and_grad(xs):
 
 
 def test_equal_modules_do_not_retrace(xs):
-    traces = []
-
-    def run(module, variables, xs):
-        traces.append(module)
+    @functools.partial(jax.jit, static_argnums=0)
+    @chex.assert_max_traces(1)
+    def call(module, variables, xs):
         return module.apply(variables, xs)[1]
 
-    call = jax.jit(run, static_argnums=0)
     for seed in (0, 1):
         call(*rnn(seed=seed), xs)
-    assert len(traces) == 1
 
 
 def test_whole_model_learns():

@@ -52,3 +52,14 @@ def test_cores_divide_the_batch():
         count = sj.train.use_cores(rows)
         assert rows % count == 0 and 1 <= count <= max(1, rows // 8, 1)
         assert count <= len(jax.devices())
+
+
+def test_settings_are_told_and_not_made():
+    before = jax.config.jax_num_cpu_devices
+    text = sj.train.settings("cpu")
+    for name in ("use_cores", "keep_memory"):
+        assert f"sj.train.{name}(" in text
+        assert hasattr(sj.train, name)
+    assert jax.config.jax_num_cpu_devices == before
+    with pytest.raises(ValueError, match="nothing was measured on 'tpu', only on cpu"):
+        sj.train.settings("tpu")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import seqjax as sj
 from seqjax import interop
 
-KINDS = ("tanh", "relu", "lstm", "gru")
-H = 4
+KINDS = ("tanh", "relu", "lstm", "lstm_projected", "gru")
+H, P = 4, 3
 
 
 def close(actual, expected, tolerance):
@@ -39,7 +39,9 @@ def normal(rng, *shape, dtype="float64"):
 def torch_module(kind, features, layers, both, dtype, rng):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
-    make = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(kind, functools.partial(torch.nn.RNN, nonlinearity=kind))
+    projected = functools.partial(torch.nn.LSTM, proj_size=P)
+    makes = {"lstm": torch.nn.LSTM, "lstm_projected": projected, "gru": torch.nn.GRU}
+    make = makes.get(kind, functools.partial(torch.nn.RNN, nonlinearity=kind))
     module = make(features, H, layers, bidirectional=both).to(getattr(torch, dtype))
     with torch.no_grad():
         for parameter in module.parameters():
@@ -53,9 +55,9 @@ def run_torch(module, kind, xs, states, lengths, weights, final_weights):
     xs = torch.tensor(xs, requires_grad=True)
     states = [torch.tensor(state, requires_grad=True) for state in states]
     packed = torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(lengths), enforce_sorted=False)
-    packed, finals = module(packed, tuple(states) if kind == "lstm" else states[0])
+    packed, finals = module(packed, tuple(states) if len(states) > 1 else states[0])
     ys, _ = torch.nn.utils.rnn.pad_packed_sequence(packed, total_length=len(xs))
-    finals = finals if kind == "lstm" else (finals,)
+    finals = finals if len(states) > 1 else (finals,)
     loss = (ys * torch.tensor(weights)).sum()
     for final, weight in zip(finals, final_weights, strict=True):
         loss = loss + (final * torch.tensor(weight)).sum()
@@ -79,10 +81,10 @@ def check_torch(kind, dtype, tolerance, *, T, B, F=3, layers=1, both=False, seed
     rng = np.random.default_rng(seed)
     draw = functools.partial(normal, rng, dtype=dtype)
     module = torch_module(kind, F, layers, both, dtype, rng)
-    rows, columns = layers * (1 + both), H * (1 + both)
-    count = 2 if kind == "lstm" else 1
-    states, final_weights = ([draw(rows, B, H) for _ in range(count)] for _ in range(2))
-    xs, weights, lengths = draw(T, B, F), draw(T, B, columns), rng.integers(1, T + 1, size=B)
+    rows, shown = layers * (1 + both), P if kind == "lstm_projected" else H
+    widths = (shown, H) if kind.startswith("lstm") else (H,)
+    states, final_weights = ([draw(rows, B, width) for width in widths] for _ in range(2))
+    xs, weights, lengths = draw(T, B, F), draw(T, B, shown * (1 + both)), rng.integers(1, T + 1, size=B)
     lengths[0] = T
     ys, finals, dxs, dstates = run_torch(module, kind, xs, states, lengths, weights, final_weights)
 

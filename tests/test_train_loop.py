@@ -17,6 +17,7 @@ import pytest
 
 from seqjax import train
 from seqjax.data import loader
+from seqjax.train import reports
 
 V, F, B, T, STEPS = 7, 5, 4, 3, 24
 CODES = np.random.default_rng(0).integers(0, V, 101)
@@ -384,6 +385,13 @@ def test_plain_lines_where_the_output_is_no_terminal(capsys):
     assert "step 8, held out: loss " in out
     assert "step 8/8" not in out, "one line in ten seconds is enough"
     assert "\x1b" not in out
+
+
+def test_time_left_is_that_of_the_steps_of_this_session(capsys):
+    lines = reports.Reports(1000, ("characters", 1), start=900)
+    lines.began -= 10  # ten seconds ago
+    lines.train(950, {"loss": 1.0})
+    assert " 5 characters/s  10 s, about 10 s left" in capsys.readouterr().out
 
 
 def test_a_bar_on_a_terminal(capsys, monkeypatch):

@@ -9,11 +9,12 @@ from benchmarks.measure import Case, Program
 from benchmarks.specs import CELLS, FEW
 
 UNIT = "ms"
+SIZES = FEW
 
 
 def cases(options):
     for cell in options.cells:
-        for size in options.chosen(FEW):
+        for size in options.chosen(SIZES):
             yield Case(
                 f"{cell} {size}", {"cell": cell, **size._asdict()}, dict(_programs(CELLS[cell](size.H), size, options))
             )

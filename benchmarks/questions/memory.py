@@ -8,15 +8,15 @@ import jax
 import seqjax as sj
 from benchmarks import layers
 from benchmarks.measure import Case, Program, summary
-from benchmarks.specs import CELLS, SIZES, Size
+from benchmarks.specs import ALL, CELLS, Size
 
 UNIT = "MiB"
-LONG = Size(4096, 16, 64, 64)
+SIZES = (*ALL[:4], Size(4096, 16, 64, 64))
 
 
 def cases(options):
     for cell in options.cells:
-        for size in options.chosen((*SIZES[:4], LONG)):
+        for size in options.chosen(SIZES):
             recurrence = CELLS[cell](size.H)
             asked = {
                 name: (f, arguments) for name, f, arguments in layers.jax_functions(recurrence, size, "gradient", options)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import seqjax as sj
 from benchmarks import layers
 from benchmarks.measure import Case, Program
-from benchmarks.specs import SIZES
+from benchmarks.specs import ALL
 
 UNIT = "ms"
+SIZES = ALL[:4]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -30,7 +31,7 @@ class Peephole(sj.LSTM):
 
 
 def cases(options):
-    for size in options.chosen(SIZES[:4]):
+    for size in options.chosen(SIZES):
         programs: dict[str, Program] = {}
         for name, cell in ((layers.OURS, sj.LSTM(size.H)), ("own cell", Peephole(size.H))):
             params, xs, _ = layers.draw(cell, size)

@@ -22,14 +22,15 @@ from experiments import training
 from experiments.char_lm import PRESETS, CharLM
 
 UNIT = "ms"
+PRESET = PRESETS["shakespeare"]
+SIZES = (Size(PRESET.chunk, PRESET.batch_size, PRESET.embedding, PRESET.features),)
 SYMBOLS, LENGTH = 65, 10
 
 
 def cases(options):
-    preset = PRESETS["shakespeare"]
-    for size in options.chosen((Size(preset.chunk, preset.batch_size, preset.embedding, preset.features),)):
+    for size in options.chosen(SIZES):
         sizes = {"chunk": size.T, "batch_size": size.B, "embedding": size.D, "features": size.H}
-        yield _case(dataclasses.replace(preset, weight_drop=0.0, **sizes), size, options)
+        yield _case(dataclasses.replace(PRESET, weight_drop=0.0, **sizes), size, options)
 
 
 def _case(config, size, options):

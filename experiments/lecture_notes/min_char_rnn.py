@@ -112,5 +112,6 @@ def loss_trace(rng):
     )
     require(abs(smooth(got) / smooth(want) - 1) < 1e-9, "the smooth losses differ")
     return require(
-        apart < 1e-8, f"{UPDATES} updates, loss {want[0]:.1f} to {want[-1]:.1f}: largest relative difference {apart:.0e}"
+        apart < 1e-8,
+        f"{HIDDEN} units, {UPDATES} updates, loss {want[0]:.1f} to {want[-1]:.1f}: largest relative difference {apart:.0e}",
     )

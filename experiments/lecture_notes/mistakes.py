@@ -126,7 +126,7 @@ def image_vector(rng):
 
 @check(
     "S3",
-    "truncated back-propagation keeps the losses of its chunk: without them the earlier chunks learn nothing",
+    "truncated back-propagation through time (TBPTT) keeps the losses of its chunks: without, the earlier ones learn nothing",
     mistake=6,
 )
 def chunk_losses(rng):
@@ -158,7 +158,11 @@ def _numbers(values):
     return ", ".join(f"{value:.2g}" for value in values)
 
 
-@check("S4", "the output gate shows a part of tanh(C) as H; it makes no new C, and C and H are not exchanged", mistake=7)
+@check(
+    "S4",
+    "GRU is Gated Recurrent Unit; an output gate shows a part of tanh(C) as H, makes no C, and C and H are not exchanged",
+    mistake=7,
+)
 def output_gate(rng):
     blocks = {name: affine(rng) for name in "ifgo"}
     x, c, h = rng.normal(size=(1, B, F)), 2 * rng.normal(size=(B, H)), rng.normal(size=(B, H))
@@ -190,7 +194,13 @@ def direction_of_translation(rng):
     read = jax.jit(jax.grad(lambda table: state(table).sum()))(table)
     require(read.shape == table.shape and np.all(np.any(read != 0, axis=1)), "an English word was not read")
     require(table.shape[0] == len(ENGLISH) != len(CHINESE) == writer.head.shape[0], "the vocabularies are exchanged")
-    return f"{len(ENGLISH)} English words read, {len(tokens)} symbols out of {len(CHINESE)} Chinese ones written"
+    try:
+        table[np.arange(1, len(CHINESE))]  # as in the notes: Chinese words are read
+        failed = ""
+    except IndexError as error:
+        failed = str(error)
+    require(failed, "Chinese words were read from the English table")
+    return f"{len(ENGLISH)} English words read, {len(tokens)} of {len(CHINESE)} Chinese symbols written; reversed, {failed}"
 
 
 @check(

@@ -32,8 +32,9 @@ class MGU(parts.Dense, Cell):
     Raises:
       ValueError: a setting is not one of those named above.
 
-    f is where :class:`GRU` and :class:`ChoGRU` have 1 - z. No framework has it; the form with the gate after the product is
-    the example of the guide to writing a cell.
+    f is where :class:`GRU` and :class:`ChoGRU` have 1 - z. Flax Linen's ``MGUCell`` applies the gate after the product and
+    keeps h where f is one; PyTorch and Keras have neither. The form after the product is the example of the guide to writing
+    a cell.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj

@@ -155,6 +155,8 @@ def check_chrono(owner):
     """Refuses a field ``chrono`` that is no length, or that has no bias to start."""
     if owner.chrono is None:
         return
+    if not getattr(owner, "forget_gate", True):
+        raise ValueError(f"{type(owner).__name__}: chrono starts the biases of a forget gate, and forget_gate is False.")
     if not isinstance(owner.chrono, int) or owner.chrono < 3 or not owner.use_bias:
         raise ValueError(
             f"{type(owner).__name__}: chrono is a number of steps above 2, for biases to start from; got {owner.chrono!r} "

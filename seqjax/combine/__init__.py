@@ -11,6 +11,7 @@ from seqjax.combine.directions import BidirectionalFinal as BidirectionalFinal
 from seqjax.combine.directions import Reverse as Reverse
 from seqjax.combine.memory import Remat as Remat
 from seqjax.combine.noise import Dropout as Dropout
+from seqjax.combine.noise import RecurrentDropout as RecurrentDropout
 from seqjax.combine.noise import WeightDrop as WeightDrop
 from seqjax.combine.noise import Zoneout as Zoneout
 from seqjax.combine.stack import Stack as Stack

@@ -1,7 +1,7 @@
 """Noise that regularizes: on inputs, on states, on weights."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,91 @@ class Dropout(Wrapper):
             key, own = jax.random.split(key)
             xs = _drop(own, xs, self.rate, xs.shape[1:] if self.locked else xs.shape)
         return self.recurrence.apply(params, carry, xs, mask=mask, resets=resets, key=key)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class RecurrentDropout(Wrapper, Restarting):
+    """Drops entries of the state that the recurrent product reads, the same ones at all steps of a sequence.
+
+    What stays is scaled by 1 / (1 - rate). What the gates read of the state, such as c of an :class:`LSTM` and the h that a
+    :class:`GRU` keeps, is whole. Under truncated backpropagation a draw holds for one chunk.
+
+    Args:
+      recurrence: a :class:`GatedCell`. Its parameters and carry are those of the whole.
+      rate: share of the entries that is dropped.
+
+    ``key=None`` means evaluation: nothing is dropped. Keras calls it ``recurrent_dropout``; PyTorch and Flax have none.
+
+    Raises:
+      TypeError: what is inside is no gated cell, so that there is no recurrent product apart.
+      ValueError: a rate outside of [0, 1).
+
+    References:
+      Gal, Ghahramani, `A Theoretically Grounded Application of Dropout in Recurrent Neural Networks
+      <https://arxiv.org/abs/1512.05287>`_, 2016, section 4.
+    """
+
+    rate: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.rate(self, "rate")
+        if not isinstance(self.recurrence, GatedCell):
+            raise TypeError(
+                f"RecurrentDropout: works on the recurrent product of a gated cell, got {self.recurrence!r}; "
+                "put it around each cell."
+            )
+
+    @property
+    def stochastic(self):
+        return self.rate > 0
+
+    def _apply(self, params, carry, xs, fresh, mask, resets, key):
+        inner: Any = self.recurrence
+        if key is None:
+            return inner._apply(params, carry, xs, fresh, mask, resets, None)
+        leaves, structure = jax.tree.flatten(carry)
+        keys = jax.random.split(key, len(leaves))
+        scales = [_drop(k, jnp.ones_like(leaf), self.rate) for k, leaf in zip(keys, leaves, strict=True)]
+        scales = jax.tree.unflatten(structure, scales)
+        fresh = None if fresh is None else _Scaled(fresh, scales)
+        cell: Any = _Dropping(inner, engine=inner.engine)
+        (carry, _), ys = cell._apply(params, _Scaled(carry, scales), xs, fresh, mask, resets, None)
+        return carry, ys
+
+
+class _Scaled(NamedTuple):
+    """A state, and what each of its entries is multiplied by where the recurrent product reads it."""
+
+    state: Any
+    scales: Any
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Dropping(GatedCell):
+    """A gated cell whose carry says what its recurrent product reads of the state."""
+
+    cell: Any
+
+    @property
+    def item_axes(self):
+        return self.cell.item_axes
+
+    def init(self, key, xs):
+        return self.cell.init(key, xs)
+
+    def initial_carry(self, params, batch_shape):
+        return self.cell.initial_carry(params, batch_shape)
+
+    def _inputs(self, params, carry, xs, key):
+        return self.cell._inputs(params, carry.state, xs, key)
+
+    def recur(self, params, carry):
+        return self.cell.recur(params, jax.tree.map(jnp.multiply, carry.state, carry.scales))
+
+    def gate(self, params, carry, u, r):
+        state, y = self.cell.gate(params, carry.state, u, r)
+        return _Scaled(state, carry.scales), y
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -27,7 +27,7 @@ def hoisted(recur, gate, params, carry, us, *, batch_axes=1, mask=None, resets=N
     """Runs ``gate(params, carry, u, recur(params, carry))`` along the first axis of ``us``.
 
     Equal to :func:`seqjax.engines.scan` of the same step, values and gradients. Reverse mode of any order works;
-    forward mode (``jax.jvp``, ``jax.jacfwd``) needs the plain scan.
+    forward mode alone (``jax.jvp``, ``jax.jacfwd``) needs the plain scan.
 
     Args:
       recur: ``(params, carry) -> r``, linear in its parameters, working on any number of leading axes.

@@ -29,7 +29,7 @@ class Reports:
             self.log = _Log(pathlib.Path(directory) / "log.jsonl", start)
             self.board = _tensorboard(directory, start)
         console = rich.console.Console(quiet=quiet)
-        self.view = _Bar(console, steps, start) if console.is_terminal and not quiet else _Lines(console, steps)
+        self.view = _Bar(console, steps, start) if console.is_terminal and not quiet else _Lines(console, steps, start)
 
     def train(self, step, metrics):
         """Metrics of the last steps, on the training data."""
@@ -134,14 +134,14 @@ class _Bar:
 class _Lines:
     """A line now and then: at most one in ten seconds."""
 
-    def __init__(self, console, steps):
-        self.console, self.steps, self.next = console, steps, 0.0
+    def __init__(self, console, steps, start):
+        self.console, self.steps, self.start, self.next = console, steps, start, 0.0
 
     def train(self, step, loss, rate, seconds):
         if seconds < self.next:
             return
         self.next = seconds + 10
-        left = seconds / max(step, 1) * (self.steps - step)
+        left = seconds / max(step - self.start, 1) * (self.steps - step)
         self.say(f"step {step}/{self.steps}  loss {loss:.4f}  {rate}  {seconds:.0f} s, about {left:.0f} s left")
 
     def say(self, text):
