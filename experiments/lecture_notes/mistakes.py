@@ -126,7 +126,7 @@ def image_vector(rng):
 
 @check(
     "S3",
-    "truncated back-propagation through time (TBPTT) keeps the losses of its chunks: without, the earlier ones learn nothing",
+    "truncated back-propagation through time (TBPTT) keeps the losses of its chunks: without, earlier ones learn nothing",
     mistake=6,
 )
 def chunk_losses(rng):
