@@ -10,7 +10,7 @@ import pytest
 from benchmarks import asking, measure, peers, report
 from benchmarks.layers import OURS
 from benchmarks.measure import Case, Program, Result
-from benchmarks.questions import settings
+from benchmarks.questions import engines, settings
 from benchmarks.specs import Options, Size, parse
 from tests.commands import command
 
@@ -102,6 +102,19 @@ def test_record_is_lines_a_table_and_a_picture(recorded):
 def test_readme_shows_what_is_recorded():
     text = (report.FOLDER / "README.md").read_text()
     assert report.fill(text) == text, "record again, or: python -c 'from benchmarks import report; ...fill'"
+
+
+def test_the_engine_that_is_chosen_is_one_that_was_measured_to_be_fast():
+    newest = {}
+    for path in sorted((report.FOLDER / "results").glob(f"{jax.default_backend()}*.jsonl")):
+        for line in map(json.loads, path.read_text().splitlines()):
+            if line["question"] == "engines":
+                newest[path.stem, line["cell"], *(line[axis] for axis in "TBDH")] = line
+    assert newest or jax.default_backend() != "cpu"
+    for line in newest.values():
+        assert line["chosen"] == engines.CELLS[line["cell"]](line["H"]).choice(line["T"]).engine, line["case"]
+        fastest = min(median for name, (median, *_) in line["results"].items() if name != OURS)
+        assert line["results"][OURS][0] < 1.25 * fastest, line["case"]
 
 
 @pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,0", "a,b,c,d", "1,2,3,4,5"])

@@ -251,6 +251,14 @@ def test_remat_takes_a_quarter_of_the_memory():
     assert memory(sj.Remat(sj.LSTM(32))) < memory(sj.LSTM(32)) / 4
 
 
+@pytest.mark.parametrize(("merge", "of"), [("sum", jnp.add), ("product", jnp.multiply)])
+def test_directions_are_merged_as_asked(merge, of):
+    both, xs = sj.Bidirectional(sj.GRU(5), sj.Elman(5)), inputs()
+    params, carry = start(both, xs)
+    merged = sj.Bidirectional(both.forward, both.backward, merge=merge).apply(params, carry, xs)[1]
+    np.testing.assert_allclose(merged, of(*jnp.split(both.apply(params, carry, xs)[1], 2, axis=-1)), atol=1e-6)
+
+
 @pytest.mark.parametrize("inside", [sj.Reverse(sj.GRU(5)), sj.Dropout(sj.GRU(5)), sj.Bidirectional(sj.GRU(5), sj.GRU(5))])
 def test_remat_refuses_what_is_no_chain_of_chunks(inside):
     with pytest.raises(TypeError, match="put Remat around the cells"):

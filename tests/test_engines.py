@@ -232,18 +232,23 @@ def linear(run, *arguments):
     return jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(run(*a, mask, resets))), argnums=(0, 1, 2, 3))(*arguments[:4])
 
 
-@drawn()
-@given(mask=steps, resets=steps, size=st.sampled_from([2, T, T + 1]))
-def test_steps_in_parts_are_all_steps_at_once(mask, resets, size):
-    def in_parts(params, carry, us, fresh, mask, resets):
+@functools.cache  # one function a size, compiled once
+def in_parts(size):
+    def parts(params, carry, us, fresh, mask, resets):
         def run(carry, inputs):
             us, mask, resets = inputs
             return hoisted(params, carry, us, fresh, mask, resets)
 
         return engines.in_chunks(run, size, carry, (us, mask, resets))
 
+    return parts
+
+
+@drawn()
+@given(mask=steps, resets=steps, size=st.sampled_from([2, T, T + 1]))
+def test_steps_in_parts_are_all_steps_at_once(mask, resets, size):
     with jax.enable_x64(True):
-        close(gradients(in_parts, *case(), mask, resets), gradients(plainly, *case(), mask, resets))
+        close(gradients(in_parts(size), *case(), mask, resets), gradients(plainly, *case(), mask, resets))
 
 
 @pytest.mark.parametrize(("most", "lengths"), [(0, {6, 2, 1}), (1500, {3, 10, 8, 1}), (1 << 22, {38})])

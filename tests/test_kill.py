@@ -19,7 +19,7 @@ from experiments import char_lm
 from seqjax.train import Checkpoints
 
 KILLS = int(os.environ.get("SEQJAX_KILLS", "2"))
-STEPS, EVERY = 120, 3
+STEPS, EVERY = 84, 3
 
 
 def launch(directory, *arguments):

@@ -1,6 +1,9 @@
 """What "auto" is: an engine for a device and a number of steps.
 
-``python -m benchmarks engines`` measures every engine beside the one that is chosen here.
+``python -m benchmarks engines`` measures every engine beside the one that is chosen here; a test holds this table to what is
+recorded in ``benchmarks/results/``. On two cores of an AMD EPYC, gradients from 16 steps on: the scan takes 1.2 to 1.5 times
+as long as the hoisted engine, and for grids 1.1 to 15 times as long as the wavefront; the associative scan takes 1.0 to 2.0
+times as long as the scan.
 """
 
 from collections.abc import Mapping
@@ -38,8 +41,8 @@ LINEAR: Choices = {
 }
 GRID: Choices = {
     "": (
-        Choice("scan", 0, "a single step has one diagonal a layer"),
-        Choice("wavefront", 2, "T + L - 1 rounds instead of T L"),
+        Choice("scan", 0, "few steps have hardly a diagonal"),
+        Choice("wavefront", 16, "T + L - 1 rounds instead of T L"),
     )
 }
 
