@@ -59,16 +59,17 @@ On two cores of an AMD EPYC, jax 0.10.1:
 
 sj.train.use_cores(batch_size)
     One device a core, the batch split over them; XLA's flag for it is --xla_force_host_platform_device_count.
-    Gradients of one layer take 0.72 to 1.06 of the time, a training step of two LSTM layers of 320 takes 0.89.
+    Gradients of one layer take 0.69 to 1.06 of the time, a training step of two LSTM layers of 320 takes 0.89.
 sj.train.keep_memory()
-    Memory that is freed is kept. A training step of two LSTM layers of 320 takes 0.8 of the time.
+    Memory that is freed is kept. A training step of two LSTM layers of 320 takes 0.8 of the time; gradients of one layer,
+    which need little memory, take 1.02 to 1.15.
 
-Not worth setting, no difference beyond noise in gradients of one layer:
-    --xla_cpu_multi_thread_eigen=false
-    --xla_cpu_prefer_vector_width=512
-    --xla_cpu_use_xnnpack=true
-    --xla_cpu_use_onednn=true
-    --xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_RUNTIME
+Beside keep_memory, gradients of one layer:
+    --xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_RUNTIME  0.90 to 0.97, as much as the same setting differs from run to run
+    --xla_cpu_multi_thread_eigen=false                0.98 to 1.00
+    --xla_cpu_prefer_vector_width=512                 0.97 to 1.05
+    --xla_cpu_use_xnnpack=true                        0.96 to 1.06
+    --xla_cpu_use_onednn=true                         0.96 to 1.03
 """.strip()
 }
 
