@@ -30,8 +30,7 @@ def case(name, recurrence, size, kind, options, *, ragged=False):
     for peer, run, arguments in theirs(recurrence, params, xs, lengths, kind, options):
         read = functools.partial(_read, kind, 0 if peer.time_major else 1)
         programs[peer.name] = measure.Program(measure.compiled(run, *arguments), read)
-    if options.wants(torch_peer.NAME) and torch_peer.is_installed():
-        programs[torch_peer.NAME] = torch_peer.program(recurrence, params, xs, lengths, kind)
+    programs |= torchs(recurrence, params, xs, lengths, kind, options)
     return measure.Case(f"{name} {size}", {"cell": name, **size._asdict()}, programs)
 
 
@@ -128,6 +127,13 @@ def theirs(recurrence, params, xs, lengths, kind, options):
             continue
         arguments = weights, xs if peer.time_major else jnp.swapaxes(xs, 0, 1), lengths
         yield peer, function(_without_padding(peer, apply), kind), arguments
+
+
+def torchs(recurrence, params, xs, lengths, kind, options):
+    """The program of PyTorch by its name, or none where it is not installed or not wanted."""
+    if not (options.wants(torch_peer.NAME) and torch_peer.is_installed()):
+        return {}
+    return {torch_peer.NAME: torch_peer.program(recurrence, params, xs, lengths, kind)}
 
 
 def _without_padding(peer, apply):

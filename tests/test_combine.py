@@ -54,9 +54,7 @@ def test_dropout_drops_its_rate_and_scales_what_stays(rate):
 
 
 def test_recurrent_dropout_drops_the_same_entries_at_all_steps():
-    cell = sj.Elman(
-        8, activation="identity", recurrent_init="identity"
-    )  # h' = h where nothing is dropped and no input comes
+    cell = sj.Elman(8, activation="identity", recurrent_init="identity")  # without inputs h' = h, where nothing is dropped
     recurrence, xs = sj.RecurrentDropout(cell, 0.5), jnp.zeros((T, 20, F))
     params = recurrence.init(jax.random.key(0), xs)
     start = sj.HiddenCarry(jnp.ones((20, 8)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import seqjax as sj
-from benchmarks import layers, torch_peer
+from benchmarks import layers
 from benchmarks.measure import Case, Program
 from benchmarks.specs import ALL
 
@@ -22,8 +22,7 @@ def cases(options):
         programs = dict(layers.ours(lstm, params, xs, None, "gradient"))
         alone = layers.programs_of("products", products, params, xs, None, "gradient")
         programs |= {name: Program(program.run) for name, program in alone}
-        if options.wants(torch_peer.NAME) and torch_peer.is_installed():
-            programs[torch_peer.NAME] = torch_peer.program(lstm, params, xs, None, "gradient")
+        programs |= layers.torchs(lstm, params, xs, None, "gradient", options)
         yield Case(f"lstm {size}", {"cell": "lstm", **size._asdict()}, programs)
 
 

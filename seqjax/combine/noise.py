@@ -109,8 +109,8 @@ class _Scaled(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class _Dropping(GatedCell):
-    """A gated cell whose carry says what its recurrent product reads of the state."""
+class _Around:
+    """What a cell under noise has of the cell itself."""
 
     cell: Any
 
@@ -123,6 +123,11 @@ class _Dropping(GatedCell):
 
     def initial_carry(self, params, batch_shape):
         return self.cell.initial_carry(params, batch_shape)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Dropping(_Around, GatedCell):
+    """A gated cell whose carry says what its recurrent product reads of the state."""
 
     def _inputs(self, params, carry, xs, key):
         return self.cell._inputs(params, carry.state, xs, key)
@@ -232,31 +237,17 @@ class Zoneout(Wrapper, Restarting):
 
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
         inner: Any = self.recurrence
-        cell: Any = _ZonedCell(self)
+        cell: Any = _ZonedCell(inner, self)
         if isinstance(inner, GatedCell):
-            cell = _ZonedGatedCell(self, engine=inner.engine)
+            cell = _ZonedGatedCell(inner, self, engine=inner.engine)
         return cell._apply(params, carry, xs, fresh, mask, resets, key)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class _Zoned:
+class _Zoned(_Around):
     """A cell under zoneout: which entries skip a step comes with the inputs of the step."""
 
     zoneout: Zoneout
-
-    @property
-    def cell(self) -> Any:
-        return self.zoneout.recurrence
-
-    @property
-    def item_axes(self):
-        return self.cell.item_axes
-
-    def init(self, key, xs):
-        return self.cell.init(key, xs)
-
-    def initial_carry(self, params, batch_shape):
-        return self.cell.initial_carry(params, batch_shape)
 
     def _inputs(self, params, carry, xs, key):
         us = self.cell._inputs(params, carry, xs, None)
