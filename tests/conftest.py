@@ -1,12 +1,14 @@
 """Every test runs strict: a dtype that nobody wrote is an error, as every warning is (see pyproject.toml).
 
 Nearly all of the time of the tests is that of XLA's compiler, over programs that run once on a few numbers: it is told not
-to optimize them. ``XLA_FLAGS= python -m pytest`` compiles them as users do, in two to three times the time.
+to optimize them, and what it has compiled once is kept for the other processes of the same run, those that tests start among
+them. ``XLA_FLAGS= python -m pytest`` compiles as users do, in two to three times the time.
 """
 
 import os
 import subprocess
 import sys
+import tempfile
 
 import jax
 
@@ -24,3 +26,9 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 if "XLA_FLAGS" not in os.environ:  # the workers of xdist inherit it
     both = f"{_UNOPTIMIZED} {_OLDER_EMITTERS}"
     os.environ["XLA_FLAGS"] = both if _knows(both) else _UNOPTIMIZED
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    compiled = tempfile.TemporaryDirectory(prefix="seqjax-compiled-")  # until this process ends
+    kept = {"compilation_cache_dir": compiled.name, "persistent_cache_min_compile_time_secs": 0.05}
+    for name, value in kept.items():
+        os.environ[f"JAX_{name.upper()}"] = str(value)
+        jax.config.update(f"jax_{name}", value)

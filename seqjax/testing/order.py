@@ -11,7 +11,7 @@ from seqjax.combine import Reverse
 from seqjax.testing.sample import DEFAULTS, STEPS, differentiate, draw, everything, in_float64, run, values
 from seqjax.testing.verdict import Verdict
 
-CUT = 3  # where sequences are cut: shared by the laws of chunks and of padding, so that they share compiled functions
+CUT = 3  # the steps of a short sequence; twice that and one are STEPS. Laws that share it share compiled functions
 
 
 @in_float64
@@ -20,13 +20,15 @@ def check_split(recurrence, settings=DEFAULTS):
     verdict = Verdict("split", recurrence, "The carry must hold all that a later step needs, and apply must start from it.")
     params, carry, xs, *_ = draw(recurrence, settings)
     final, whole = values(recurrence, params, carry, xs)
-    for cut in (CUT, STEPS - CUT):
-        between, first = values(recurrence, params, carry, xs[:cut])
-        last, second = values(recurrence, params, between, xs[cut:])
-        verdict.equal(f"ys of chunks cut at {cut}", np.concatenate([first, second]), whole, settings.tolerance)
-        verdict.equal(f"carry after chunks cut at {cut}", last, final, settings.tolerance)
-        _, stranger = values(recurrence, params, carry, xs[cut:])
-        verdict.matters("the carry of the chunk before", stranger, second)
+    for cuts in ((CUT, 2 * CUT), (1, 1 + CUT), (CUT, CUT + 1)):
+        between, ys = carry, []
+        for chunk in np.split(xs, cuts):
+            between, y = values(recurrence, params, between, chunk)
+            ys.append(y)
+        verdict.equal(f"ys of chunks cut at {cuts}", np.concatenate(ys), whole, settings.tolerance)
+        verdict.equal(f"carry after chunks cut at {cuts}", between, final, settings.tolerance)
+        _, stranger = values(recurrence, params, carry, chunk)
+        verdict.matters("the carry of the chunk before", stranger, ys[-1])
 
 
 @in_float64
@@ -50,7 +52,7 @@ def check_step(recurrence, settings=DEFAULTS):
 def check_loop(recurrence, settings=DEFAULTS):
     """``apply`` equals a Python loop over ``step``, values and gradients of params, xs and carry; only for a cell."""
     verdict = Verdict("loop", recurrence, "apply must be project for all steps, then step after step, and nothing else.")
-    sample = draw(recurrence, settings)
+    sample = draw(recurrence, settings, steps=CUT)
     actual = run(recurrence, sample)
     expected = jax.device_get(jax.jit(functools.partial(differentiate, functools.partial(_loop, recurrence)))(sample))
     verdict.equal("run", actual, expected, settings.tolerance)
