@@ -1,4 +1,10 @@
-"""Every cell against a loop in NumPy, float64, written from its paper gate by gate; and the settings that are refused."""
+"""Every cell against a loop in NumPy, float64, written from its paper gate by gate; and the settings that are refused.
+
+Values are compared, and gradients: the loops are made of analytic functions, so that a step along the imaginary axis too
+small to be seen in the values gives their derivatives without a rounding error (Squire and Trapp 1998).
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +32,51 @@ def sample(cell, item=(F,), seed=0):
     return params, carry, rng.normal(size=(T, B, *item))
 
 
-def compare(cell, loop, item=(F,), change=lambda carry: carry):
-    """``loop(params, carry, xs) -> (carry, ys)`` in NumPy against ``apply``."""
+def weighed(carry, ys):
+    """A number that every entry of the results moves differently."""
+    return sum((leaf * np.cos(1 + 1.3 * np.arange(leaf.size)).reshape(leaf.shape)).sum() for leaf in (*carry, ys))
+
+
+def slopes(loop, arguments, directions):
+    """The derivative of what ``loop`` makes of its arguments along a direction in each leaf, all others held."""
+    leaves, tree = jax.tree.flatten(jax.tree.map(lambda leaf: leaf.astype(complex), arguments))
+    step, found = 1e-30, []
+    for i, direction in enumerate(jax.tree.leaves(directions)):
+        moved = [leaf + step * 1j * direction if i == j else leaf for j, leaf in enumerate(leaves)]
+        carry, ys = loop(*tree.unflatten(moved))
+        found.append(weighed(carry, np.stack(ys)).imag / step)
+    return found
+
+
+def compare(cell, loop, item=(F,), change=lambda carry: carry, read=tuple):
+    """``loop(params, carry, xs) -> (carry, ys)`` in NumPy against ``apply``: values, and gradients in all three.
+
+    Args:
+      cell: the cell.
+      loop: its equations.
+      item: the shape of one step of one sequence.
+      change: makes a state of this cell of a random one.
+      read: what ``loop`` returns as carry, from the carry of ``cell``.
+    """
     params, carry, xs = sample(cell, item)
-    carry = change(carry)
-    want, want_ys = loop(params, carry, xs)
-    got, ys = cell.apply(jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, carry), jnp.asarray(xs))
+    arguments = params, change(carry), xs
+
+    @functools.partial(jax.grad, argnums=(0, 1, 2), has_aux=True)
+    def gradients(*arguments):
+        final, ys = cell.apply(*arguments)
+        return weighed(read(final), ys), (read(final), ys)
+
+    gradient, (got, ys) = jax.jit(gradients)(*jax.tree.map(jnp.asarray, arguments))
+    want, want_ys = loop(*arguments)
     np.testing.assert_allclose(ys, np.stack(want_ys), atol=1e-12)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), tuple(got), tuple(want))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), got, tuple(want))
+
+    rng = np.random.default_rng(1)
+    directions = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), arguments)
+    along = jax.tree.map(lambda g, d: np.sum(np.asarray(g) * d), gradient, directions)
+    expected = slopes(loop, arguments, directions)
+    assert all(expected), "a leaf that moves nothing tests nothing"
+    np.testing.assert_allclose(jax.tree.leaves(along), expected, rtol=1e-12, atol=1e-12)
 
 
 def sigmoid(x):
@@ -46,8 +89,8 @@ def gates(array, letters):
 
 
 def normalized(x, scale):
-    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + 1e-5) * scale
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * scale
 
 
 def odyssey(name, letters="ifgo"):
@@ -161,15 +204,13 @@ def test_slstm_without_a_stabilizer_is_the_same(forget):
             ys.append(h)
         return (c, n, h), ys
 
-    cell = sj.SLSTM(H, heads=K, forget_activation=forget)
-    params, carry, xs = sample(cell)
-    carry = carry._replace(n=np.abs(carry.n) + 1)
-    (c, n, h), ys = loop(params, carry, xs)
-    got, got_ys = cell.apply(jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, carry), jnp.asarray(xs))
-    np.testing.assert_allclose(got_ys, ys, atol=1e-12)
-    np.testing.assert_allclose(got.h, h, atol=1e-12)
-    np.testing.assert_allclose(got.c * np.exp(got.m), c, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(got.n * np.exp(got.m), n, rtol=1e-12)
+    def positive(carry):
+        return carry._replace(n=np.abs(carry.n) + 1)
+
+    def unstabilized(carry):
+        return carry.c * jnp.exp(carry.m), carry.n * jnp.exp(carry.m), carry.h
+
+    compare(sj.SLSTM(H, heads=K, forget_activation=forget), loop, change=positive, read=unstabilized)
 
 
 def test_slstm_stays_finite_where_exponentials_do_not():
@@ -218,6 +259,25 @@ def indrnn(params, h, x):
     return np.maximum(x @ params["kernel"] + params["recurrent_scale"] * h + params["bias"], 0)
 
 
+def gru(params, h, x):
+    """Cho et al. (2014) with the reset after the product, as torch.nn.GRU states it."""
+    W, R, b, q = (gates(params[n], "szn") for n in ("kernel", "recurrent_kernel", "bias", "recurrent_bias"))
+    s, z = (sigmoid(x @ W[a] + b[a] + h @ R[a] + q[a]) for a in "sz")
+    return (1 - z) * np.tanh(x @ W["n"] + b["n"] + s * (h @ R["n"] + q["n"])) + z * h
+
+
+def cho_gru(params, h, x):
+    """Cho et al. (2014), equations 5 to 8: the reset before the product."""
+    W, R, b, q = (gates(params[n], "szn") for n in ("kernel", "recurrent_kernel", "bias", "recurrent_bias"))
+    s, z = (sigmoid(x @ W[a] + b[a] + h @ R[a] + q[a]) for a in "sz")
+    return (1 - z) * np.tanh(x @ W["n"] + b["n"] + (s * h) @ R["n"] + q["n"]) + z * h
+
+
+def min_gru(params, h, x):
+    z, n = np.split(x @ params["kernel"] + params["bias"], 2, -1)
+    return (1 - sigmoid(z)) * h + sigmoid(z) * n
+
+
 def rhn(params, h, x):
     for layer, R in enumerate(params["recurrent_kernel"]):
         u = x @ params["kernel"] + params["bias"] if layer == 0 else params["depth_bias"][layer - 1]
@@ -228,6 +288,9 @@ def rhn(params, h, x):
 
 
 HIDDEN = {
+    "GRU": (sj.GRU(H, recurrent_bias=True), gru),
+    "ChoGRU": (sj.ChoGRU(H, recurrent_bias=True), cho_gru),
+    "MinGRU": (sj.MinGRU(H), min_gru),
     "MGU": (sj.MGU(H), mgu),
     "UGRNN": (sj.UGRNN(H), ugrnn),
     "JANET": (sj.JANET(H, beta=0.7), janet),
@@ -262,7 +325,7 @@ def correlate(image, kernel):
     """[B, height, width, C] with [h, w, C, N], zeros beyond the border, pixel by pixel."""
     rows, columns = image.shape[1:3]
     top, left = (kernel.shape[0] - 1) // 2, (kernel.shape[1] - 1) // 2
-    out = np.zeros((*image.shape[:3], kernel.shape[-1]))
+    out = np.zeros((*image.shape[:3], kernel.shape[-1]), np.result_type(image, kernel))
     for r in range(rows):
         for s in range(columns):
             for i in range(kernel.shape[0]):
@@ -338,8 +401,9 @@ def test_grid_lstm_of_two_dimensions(tied, priority):
     compare(sj.GridLSTM(H, depth=L, tied=tied, priority=priority), loop)
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("priority", [False, True])
-def test_grid_lstm_of_three_dimensions(priority):
+def test_grid_lstm_of_three_dimensions(tied, priority):
     L, S = 2, 4
 
     def loop(params, carry, xs):
@@ -350,14 +414,15 @@ def test_grid_lstm_of_three_dimensions(priority):
             for s in range(S):
                 through = np.split(x[:, s] @ params["kernel"] + params["bias"], 2, axis=-1)
                 for layer in range(L):
-                    R, b = params["recurrent_kernel"][layer], params["recurrent_bias"][layer]
+                    own = 0 if tied else layer
+                    R, b = params["recurrent_kernel"][own], params["recurrent_bias"][own]
                     sides = [through, (c[:, s, layer], h[:, s, layer]), beside[layer]]
                     through, (c[:, s, layer], h[:, s, layer]), beside[layer] = block(R, b, sides, priority)
                 row.append(through[1])
             ys.append(np.stack(row, 1))
         return (c, h), ys
 
-    compare(sj.GridLSTM(H, depth=L, dimensions=3, places=S, priority=priority), loop, item=(S, F))
+    compare(sj.GridLSTM(H, depth=L, dimensions=3, places=S, tied=tied, priority=priority), loop, item=(S, F))
 
 
 def test_grid_block_of_one_dimension_is_an_lstm_along_depth():

@@ -546,21 +546,31 @@ KERAS = [
 @quiet
 @pytest.mark.parametrize(("name", "settings", "merge"), KERAS)
 def test_keras_layer_gives_the_same_and_comes_back_bitwise(keras, name, settings, merge):
-    valid = np.arange(T)[:, None] < LENGTHS
-    with jax.enable_x64(True):
-        xs = drawn((T, B, F), 1)
+    valid = jnp.asarray(np.arange(T)[:, None] < LENGTHS)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # Keras promotes
+        xs = jnp.asarray(drawn((T, B, F), 1))
         layer, cells = keras_layer(keras, name, settings, merge, (B, T, F))
+        variables, others = ([v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables))
         recurrence, params = interop.keras.load(layer)
         same(interop.keras.dump(recurrence, params), layer.get_weights())
         for cell in cells:
             if cell.activation is keras.activations.tanh:
                 cell.activation = jnp.tanh  # Keras' own rounds to float32
-        with jax.numpy_dtype_promotion("standard"):
-            expected, *finals = layer(xs.swapaxes(0, 1), mask=valid.T)
-        final, ys = run_from_zero(recurrence, params, jnp.asarray(xs), jnp.asarray(valid))
-        states = [(state.h, state.c) if name == "LSTM" else state.h for state in (final if merge else [final])]
-        expected = np.where(valid[..., None], np.swapaxes(expected, 0, 1), 0.0)
-        close([ys, *jax.tree.leaves(states)], [expected, *finals], 1e-12)
+
+        def ours(params, xs):
+            final, ys = run_from_zero(recurrence, params, xs, valid)
+            states = [(state.h, state.c) if name == "LSTM" else state.h for state in (final if merge else [final])]
+            return [ys, *jax.tree.leaves(states)]
+
+        def theirs(variables, xs):
+            (ys, *finals), _ = layer.stateless_call(variables, others, jnp.swapaxes(xs, 0, 1), mask=valid.T)
+            return [jnp.where(valid[..., None], jnp.swapaxes(ys, 0, 1), 0.0), *finals]
+
+        gradient = jax.grad(squares, argnums=(1, 2))
+        close(ours(params, xs), theirs(variables, xs), 1e-12)
+        (of_params, slopes), (of_variables, expected) = gradient(ours, params, xs), gradient(theirs, variables, xs)
+        close(slopes, expected, 1e-12)
+        close(interop.keras.dump(recurrence, of_params), of_variables, 1e-12)
 
 
 @quiet

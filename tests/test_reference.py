@@ -1,6 +1,6 @@
-"""Parity with other implementations: PyTorch, and loops in NumPy written from the equations.
+"""Parity with PyTorch: values, gradients, final states; ragged batches, layers and directions.
 
-Flax and Keras are compared in test_interop.py, cell by cell, with the weights that its converters move.
+Flax and Keras are compared in test_interop.py with the weights that its converters move, loops in NumPy in test_cells.py.
 """
 
 import functools
@@ -124,70 +124,6 @@ def test_torch_values_and_gradients_in_float32(kind):
 def test_torch_values_and_gradients_for_any_shape(kind, T, B, F, layers, seed):
     with jax.enable_x64(True):
         check_torch(kind, "float64", 1e-12, T=T, B=B + (B == T), F=F, layers=layers, seed=seed)
-
-
-# ----------------------------------------------------------------------------------------------------- the equations
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def random_case(cell, seed=0):
-    rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(cell.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 2), jnp.float32))
-    return (
-        {name: 0.5 * normal(rng, *leaf.shape) for name, leaf in shapes.items()},
-        normal(rng, 6, 3, 2),
-        normal(rng, 2, 3, 4),
-    )
-
-
-def test_lstm_equations():
-    cell = sj.LSTM(4)
-    params, xs, (c, h) = random_case(cell)
-    with jax.enable_x64(True):
-        carry = sj.LSTMCarry(jnp.asarray(c), jnp.asarray(h))
-        got = cell.apply(jax.tree.map(jnp.asarray, params), carry, jnp.asarray(xs))
-    ys = []
-    for x in xs:
-        i, f, g, o = np.split(x @ params["kernel"] + params["bias"] + h @ params["recurrent_kernel"], 4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(c)
-        ys.append(h)
-    close(got, (sj.LSTMCarry(c, h), np.stack(ys)), 1e-13)
-
-
-@pytest.mark.parametrize("make", [sj.GRU, sj.ChoGRU])
-def test_gru_equations(make):
-    cell = make(4, recurrent_bias=True)
-    params, xs, (h, _) = random_case(cell)
-    with jax.enable_x64(True):
-        got = cell.apply(jax.tree.map(jnp.asarray, params), sj.HiddenCarry(jnp.asarray(h)), jnp.asarray(xs))
-    Ws, Wz, Wn = np.split(params["kernel"], 3, -1)
-    Rs, Rz, Rn = np.split(params["recurrent_kernel"], 3, -1)
-    bs, bz, bn = np.split(params["bias"], 3)
-    cs, cz, cn = np.split(params["recurrent_bias"], 3)
-    ys = []
-    for x in xs:
-        s, z = sigmoid(x @ Ws + bs + h @ Rs + cs), sigmoid(x @ Wz + bz + h @ Rz + cz)
-        through = s * (h @ Rn + cn) if make is sj.GRU else (s * h) @ Rn + cn
-        h = (1 - z) * np.tanh(x @ Wn + bn + through) + z * h
-        ys.append(h)
-    close(got, (sj.HiddenCarry(h), np.stack(ys)), 1e-13)
-
-
-def test_min_gru_equations():
-    cell = sj.MinGRU(4)
-    params, xs, (h, _) = random_case(cell)
-    with jax.enable_x64(True):
-        got = cell.apply(jax.tree.map(jnp.asarray, params), sj.LinearCarry(jnp.asarray(h)), jnp.asarray(xs))
-    ys = []
-    for x in xs:
-        z, n = np.split(x @ params["kernel"] + params["bias"], 2, -1)
-        h = (1 - sigmoid(z)) * h + sigmoid(z) * n
-        ys.append(h)
-    close(got, (sj.LinearCarry(h), np.stack(ys)), 1e-13)
 
 
 @pytest.mark.parametrize(("two_biases", "one_layer", "two_layers"), [(True, 640, 1480), (False, 620, 1440)])
