@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA warns of every program that another process compiled, on the same machine
+
 import jax
 
 _UNOPTIMIZED = "--xla_backend_optimization_level=0"

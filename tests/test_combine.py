@@ -83,6 +83,41 @@ def test_recurrent_dropout_asks_for_a_gated_cell():
         sj.RecurrentDropout(sj.ChoGRU(3))
 
 
+@pytest.mark.parametrize("cell", [sj.LSTM(8), sj.ChoGRU(8), sj.MinGRU(8), sj.MinGRU(8, engine="associative")], ids=repr)
+def test_zoneout_lets_a_share_of_the_state_skip_the_step(cell):
+    xs = inputs(steps=1, batch=300)
+    params, zeros = start(cell, xs)
+    rates = (0.5, 0.1)[: len(zeros)]
+    recurrence = sj.Zoneout(cell, rates)
+    old = jax.tree.map(lambda leaf: inputs(1, leaf.shape[0], leaf.shape[1], seed=3)[0], zeros)
+    moved, _ = cell.apply(params, old, xs)
+    drawn, ys = recurrence.apply(params, old, xs, key=jax.random.key(2))
+    np.testing.assert_array_equal(ys[0], drawn.h)
+    for rate, before, after, got in zip(rates, old, moved, drawn, strict=True):
+        stayed = np.asarray(got == before)
+        assert abs(np.mean(stayed) - rate) < 5 * np.sqrt(rate * (1 - rate) / stayed.size)
+        np.testing.assert_allclose(got, np.where(stayed, before, after), atol=1e-6)
+    expected, ys = recurrence.apply(params, old, xs)
+    np.testing.assert_array_equal(ys[0], expected.h)
+    for rate, before, after, got in zip(rates, old, moved, expected, strict=True):
+        np.testing.assert_allclose(got, rate * before + (1 - rate) * after, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", [None, 4])
+def test_zoneout_of_a_linear_cell_runs_in_parallel(key):
+    xs, rng = inputs(steps=40), np.random.default_rng(0)
+    params, carry = start(sj.MinGRU(6), xs)
+    steps = {"mask": rng.uniform(size=(40, B)) < 0.8, "resets": rng.uniform(size=(40, B)) < 0.1}
+    key = None if key is None else jax.random.key(key)
+    runs = []
+    for engine in ("scan", "associative"):
+        apply = functools.partial(sj.Zoneout(sj.MinGRU(6, engine=engine), 0.3).apply, **steps, key=key)
+        runs.append(apply(params, carry, xs))
+        loops = str(jax.make_jaxpr(apply)(params, carry, xs)).count("scan[")
+        assert loops == (engine == "scan")
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), *runs)
+
+
 def test_dropout_draws_anew_for_every_step_sequence_and_feature():
     ys = dropped(0.5)
     assert (ys[0] != ys[1]).any()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.combine.wrapper import Wrapper
-from seqjax.recurrence import Cell, GatedCell, Restarting
+from seqjax.recurrence import Cell, GatedCell, LinearCarry, LinearCell, Restarting
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -199,7 +199,8 @@ class Zoneout(Wrapper, Restarting):
         (0.5, 0.05) for c and h of an :class:`LSTM`.
 
     ``key=None`` means evaluation: every entry moves by the share of steps that it takes in training, as in the paper. Where
-    the output of the cell is a field of its carry, it is that field after zoneout.
+    the output of the cell is a field of its carry, it is that field after zoneout; that of a linear cell is read from the
+    state after zoneout.
 
     Raises:
       TypeError: what is inside is no cell.
@@ -238,8 +239,9 @@ class Zoneout(Wrapper, Restarting):
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
         inner: Any = self.recurrence
         cell: Any = _ZonedCell(inner, self)
-        if isinstance(inner, GatedCell):
-            cell = _ZonedGatedCell(inner, self, engine=inner.engine)
+        for contract, zoned in ((GatedCell, _ZonedGatedCell), (LinearCell, _ZonedLinearCell)):
+            if isinstance(inner, contract):
+                cell = zoned(inner, self, engine=inner.engine)
         return cell._apply(params, carry, xs, fresh, mask, resets, key)
 
 
@@ -284,6 +286,22 @@ class _ZonedGatedCell(_Zoned, GatedCell):
     def gate(self, params, carry, u, r):
         u, held = u
         return self.skip(held, carry, *self.cell.gate(params, carry, u, r))
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _ZonedLinearCell(_Zoned, LinearCell):
+    """An entry that stays decays by one and is driven by nothing."""
+
+    def coefficients(self, params, u):
+        u, held = u
+        decay, drive = self.cell.coefficients(params, u)
+        if held is None:
+            (rate,) = self.zoneout.rates(LinearCarry(drive))
+            return rate + (1 - rate) * decay, (1 - rate) * drive
+        return jnp.where(held[0], 1, decay), jnp.where(held[0], 0, drive)
+
+    def readout(self, params, h, u):
+        return self.cell.readout(params, h, u[0])
 
 
 def _is_recurrent(path):
