@@ -321,7 +321,7 @@ def _write_sample(task, directory, state):
 
 def _finish(this, task, text, outcome):
     """The summary: the best weights on the whole held-out text; and a sample."""
-    weights, config = best_weights(this.directory, outcome.state), task.config
+    weights, config = training.best_weights(this.directory, outcome.state), task.config
     metrics = {"val_nats_per_char": task.evaluate(weights, text.validation, streams=1)}
     windows = task.evaluate_windows(weights, text.validation)
     if windows is not None:
@@ -343,19 +343,9 @@ def _finish(this, task, text, outcome):
     return summary
 
 
-def best_weights(directory, state):
-    """The weights of the best checkpoint of a run."""
-    checkpoints = sj.train.Checkpoints(pathlib.Path(directory) / "checkpoints")
-    try:
-        restored, _ = checkpoints.restore(state, checkpoints.best())
-        return jax.tree.map(jnp.asarray, restored.weights)
-    finally:
-        checkpoints.close()
-
-
 def restore(directory):
     """The task and the best weights of a run."""
     stored = runs.read_json(pathlib.Path(directory) / "config.json")
     config = Config(**stored["config"])
     task = Task(config, Vocabulary(runs.read_json(pathlib.Path(directory) / "vocabulary.json")))
-    return task, best_weights(directory, task.state())
+    return task, training.best_weights(directory, task.state())

@@ -1,9 +1,11 @@
 """What experiments that train share: a model as a function of its weights, the run from its directory to its summary."""
 
+import pathlib
 from typing import Any
 
 import flax.nnx
 import jax
+import jax.numpy as jnp
 
 import seqjax as sj
 from experiments import plots, runs
@@ -99,3 +101,13 @@ class Run:
         for name, value in metrics.items():
             self.say(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
         return summary
+
+
+def best_weights(directory, state):
+    """The weights of the best checkpoint of a run, ``state`` being one of the same kind."""
+    checkpoints = sj.train.Checkpoints(pathlib.Path(directory) / "checkpoints")
+    try:
+        restored, _ = checkpoints.restore(state, checkpoints.best())
+        return jax.tree.map(jnp.asarray, restored.weights)
+    finally:
+        checkpoints.close()

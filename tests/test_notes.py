@@ -1,6 +1,5 @@
 """The lecture notes, executed: every check holds, and fails where what it computes with is broken."""
 
-import importlib.util
 import json
 
 import jax
@@ -14,10 +13,9 @@ from experiments.lecture_notes import registry
 from tests.commands import command
 
 CHECKS = {check.name: check for check in lecture_notes.CHECKS}
-PENDING = {name: check for name, check in CHECKS.items() if check.compute is None}
 
 
-@pytest.mark.parametrize("name", [name for name in CHECKS if name not in PENDING])
+@pytest.mark.parametrize("name", CHECKS)
 def test_check_holds(name):
     verdict, computed = lecture_notes.execute(CHECKS[name], 0)
     assert verdict == "holds", computed
@@ -26,7 +24,7 @@ def test_check_holds(name):
 
 def test_there_are_sixty_checks_and_each_has_a_name_of_its_own():
     assert len(CHECKS) == len(lecture_notes.CHECKS)
-    assert len(CHECKS) - len(PENDING) >= 60
+    assert len(CHECKS) >= 60
 
 
 def test_table_names_all_ten_mistakes():
@@ -37,13 +35,6 @@ def test_table_names_all_ten_mistakes():
 
 def test_every_note_is_one_of_the_five():
     assert {note for check in CHECKS.values() for note in check.notes.split()} == set(lecture_notes.NOTES)
-
-
-@pytest.mark.parametrize("name", PENDING)
-def test_pending_claim_waits_for_something_that_is_not_there(name):
-    """Once it is there, the claim can be computed and has to become a check."""
-    waits_for = PENDING[name].waits_for
-    assert waits_for and importlib.util.find_spec(waits_for) is None
 
 
 def slightly_wrong(method):
@@ -62,6 +53,9 @@ def slightly_wrong(method):
             ["lstm.four_steps", "lstm.gradient_highway", "lstm.kept_for_ever", "mistakes.output_gate"],
         ),
         (sj.GRU, "gate", ["gru.reset_after", "layers.stacked_layers", "mistakes.update_gate"]),
+        (sj.attention.Additive, "score", ["attention.mlp_score"]),
+        (sj.attention.Bilinear, "prepare", ["attention.bilinear_score"]),
+        (sj.attention.Dot, "score", ["attention.dot_score", "attention.scaled_dot_score"]),
         (sj.MinGRU, "coefficients", ["state_spaces.selective_scan", "state_spaces.selection"]),
     ],
 )
@@ -83,7 +77,6 @@ def three(monkeypatch):
     registry.check("S0", "two is two")(lambda rng: "2 and 2")
     registry.check("S1", "one is two", mistake=3)(lambda rng: registry_fails("1 and 2"))
     registry.check("S2", "a number has a shape")(lambda rng: str((1).shape))
-    registry.pending("S3", "tomorrow", waits_for="a day")
     return checks
 
 
@@ -94,11 +87,11 @@ def registry_fails(text):
 def test_failing_check_gives_exit_status_1(three, tmp_path):
     status, out, err = command("notes", "--run", tmp_path / "run")
     assert status == 1
-    assert err.startswith("RuntimeError: notes: 2 of 4 claims fail: Mistake 3. one is two; a number has a shape.")
+    assert err.startswith("RuntimeError: notes: 2 of 3 claims fail: Mistake 3. one is two; a number has a shape.")
     assert err.count("\n") == 1
-    for words in ("FAILS   S1", "1 and 2", "AttributeError: 'int' object has no attribute 'shape'", "waits for a day"):
+    for words in ("FAILS   S1", "1 and 2", "AttributeError: 'int' object has no attribute 'shape'"):
         assert words in out
-    assert "4 claims: 1 holds, 2 FAILS, 1 pending" in out
+    assert "3 claims: 1 holds, 2 FAILS" in out
 
 
 def test_table_on_a_terminal_has_all_claims(three, tmp_path, monkeypatch):
@@ -106,22 +99,22 @@ def test_table_on_a_terminal_has_all_claims(three, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     status, out, _ = command("notes", "--run", tmp_path / "run")
     assert status == 1
-    for words in ("The lecture notes, executed", "two is two", "2 and 2", "FAILS", "waits for a day"):
+    for words in ("The lecture notes, executed", "two is two", "2 and 2", "FAILS"):
         assert words in out
 
 
 def test_run_without_failures_is_recorded(three, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
-    del three[1:3]
+    del three[1:]
     status, out, _ = command("notes", "--run", tmp_path / "run", "--record")
     assert status == 0
-    assert "2 claims: 1 holds, 1 pending" in out
+    assert "1 claims: 1 holds" in out
     line = json.loads((tmp_path / "results" / "notes.jsonl").read_text())
     assert line["experiment"] == "notes"
     assert line["metrics"]["checks_passed"] == 1
     assert line["metrics"].keys() == {"checks_passed", "seconds"}
     rows = json.loads((tmp_path / "run" / "checks.json").read_text())
-    assert [row["verdict"] for row in rows] == ["holds", "pending"]
+    assert [row["verdict"] for row in rows] == ["holds"]
 
 
 def test_failures_and_parts_are_not_recorded(three, tmp_path, monkeypatch):

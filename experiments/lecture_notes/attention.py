@@ -1,12 +1,13 @@
-"""Attention: the softmax and its Jacobian, and the four scores, which wait for seqjax's own."""
+"""Attention: the softmax and its Jacobian, and the four scores."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.lecture_notes import reference
-from experiments.lecture_notes.registry import check, pending
+from experiments.lecture_notes.registry import check
 from experiments.lecture_notes.tools import agree, require
+from seqjax import attention
 
 
 @jax.jit
@@ -43,7 +44,38 @@ def _list(numbers):
     return ", ".join(f"{number:.3f}" for number in numbers)
 
 
-pending("S0", "MLP score: a(q, k) = w_2^T tanh(W_1 [q; k])", waits_for="seqjax.attention")
-pending("S0", "bilinear score: a(q, k) = q^T W k", waits_for="seqjax.attention")
-pending("S0", "dot product score: a(q, k) = q^T k", waits_for="seqjax.attention")
-pending("S0", "scaled dot product score: a(q, k) = q^T k / sqrt(|k|)", waits_for="seqjax.attention")
+def scored(rng, score, formula, Q=5, M=7):
+    """The score of 50 random memories by random queries against a formula of one query and one key, in float64."""
+    queries, memories = rng.normal(size=(50, Q)), rng.normal(size=(50, 6, M))
+    params = score.init(jax.random.key(0), queries[0], memories[0])
+    params = jax.tree.map(lambda p: rng.normal(size=p.shape), params)
+
+    def ours(query, memory):
+        return score.score(params, score.prepare(params, memory), query)
+
+    want = [[formula(params, query, key) for key in memory] for query, memory in zip(queries, memories, strict=True)]
+    return agree(jax.vmap(ours)(queries, memories), np.array(want))
+
+
+@check("S0", "MLP score: a(q, k) = w_2^T tanh(W_1 [q; k])")
+def mlp_score(rng):
+    def formula(params, query, key):
+        W = np.concatenate([params["query_kernel"], params["memory_kernel"]])
+        return params["scale"] @ np.tanh(W.T @ np.concatenate([query, key]))
+
+    return scored(rng, attention.Additive(4, param_dtype="float64"), formula)
+
+
+@check("S0", "bilinear score: a(q, k) = q^T W k")
+def bilinear_score(rng):
+    return scored(rng, attention.Bilinear(param_dtype="float64"), lambda params, q, k: q @ params["kernel"] @ k)
+
+
+@check("S0", "dot product score: a(q, k) = q^T k")
+def dot_score(rng):
+    return scored(rng, attention.Dot(), lambda params, q, k: q @ k, Q=7)
+
+
+@check("S0", "scaled dot product score: a(q, k) = q^T k / sqrt(|k|)")
+def scaled_dot_score(rng):
+    return scored(rng, attention.ScaledDot(), lambda params, q, k: q @ k / np.sqrt(len(k)), Q=7)

@@ -25,20 +25,16 @@ class Check:
       claim: what is claimed; where the notes are mistaken, the right form.
       compute: takes a NumPy random generator, returns what was computed as text, raises AssertionError if it is not so.
       mistake: number of the mistake in the notes that this is about.
-      waits_for: the part of seqjax that has to exist before this can be computed; there is no ``compute`` then.
     """
 
     notes: str
     claim: str
-    compute: Callable[[np.random.Generator], str] | None = None
+    compute: Callable[[np.random.Generator], str]
     mistake: int | None = None
-    waits_for: str | None = None
 
     @property
     def name(self):
         """Theme and function, such as "vanilla.detector"."""
-        if self.compute is None:
-            return f"pending.{self.claim}"
         return f"{self.compute.__module__.split('.')[-1]}.{self.compute.__name__}"
 
 
@@ -55,18 +51,11 @@ def check(notes, claim, *, mistake=None):
     return register
 
 
-def pending(notes, claim, *, waits_for):
-    """Registers a claim that cannot be computed yet. It counts neither as passed nor as failed."""
-    CHECKS.append(Check(notes, claim, waits_for=waits_for))
-
-
 def execute(check, seed):
     """``(verdict, what was computed)``, in float64 wherever a check does not say float32.
 
-    The verdict is "holds", "FAILS" or "pending". Whatever a check raises makes it fail, so that the others still run.
+    The verdict is "holds" or "FAILS". Whatever a check raises makes it fail, so that the others still run.
     """
-    if check.compute is None:
-        return "pending", f"waits for {check.waits_for}"
     rng = np.random.default_rng([seed, zlib.crc32(check.name.encode())])
     try:
         with jax.enable_x64(True):
