@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import textwrap
 from typing import NamedTuple
 
 import jax
@@ -144,9 +145,11 @@ def draw(table, path):
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
-    axes.set(xlabel=f"{table.unit} as a multiple of {OURS} on one device", title=table.what)
-    axes.title.set(fontsize=9)
+    low, high = axes.get_xlim()
+    digits = "235" if high > 3 * low else "23456789"
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
+    axes.set_xlabel(f"{table.unit} as a multiple of {OURS} on one device")
+    figure.suptitle(textwrap.fill(table.what, 100), fontsize=9)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)

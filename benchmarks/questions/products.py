@@ -38,9 +38,11 @@ def products(params, xs, lengths):
 
     _, hs = jax.lax.scan(forward, jnp.zeros((xs.shape[1], units), xs.dtype), us)
 
+    turned = jax.lax.optimization_barrier(recurrent.T)  # as seqjax lays it out
+
     def backward(dh, u):
         dr = u + jnp.tile(dh, 4)
-        return dr @ recurrent.T / 4, dr
+        return dr @ turned / 4, dr
 
     _, drs = jax.lax.scan(backward, hs[-1], us, reverse=True)
     gradients = {
