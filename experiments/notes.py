@@ -1,6 +1,6 @@
 """The lecture notes, executed: what five lecture notes on recurrent networks claim, computed, and ten mistakes put right.
 
-python -m experiments notes                    89 checks in 20 s on 2 cores (AMD EPYC, JAX 0.10.1): none fails
+python -m experiments notes                    89 checks in 28 s on 2 cores (AMD EPYC, JAX 0.10.1): none fails
 python -m experiments notes --only mistakes    those whose theme, claim or notes have this text
 
 The checks are exact: seqjax against the equations in NumPy float64, against programs, or against closed forms. The control:
