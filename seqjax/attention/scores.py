@@ -102,7 +102,17 @@ class Additive(Score):
 
 
 @dataclasses.dataclass(frozen=True)
-class Bilinear(Score):
+class _Product(Score):
+    """A product of queries with keys that are as wide."""
+
+    def score(self, params, keys, query):
+        del params
+        _check_width(self, query, keys.shape[-1])
+        return keys @ query
+
+
+@dataclasses.dataclass(frozen=True)
+class Bilinear(_Product):
     r"""A product of query and key through a matrix.
 
     .. math:: a(q, k) = q^\top W k
@@ -121,14 +131,9 @@ class Bilinear(Score):
     def prepare(self, params, memory):
         return memory @ params["kernel"].T
 
-    def score(self, params, keys, query):
-        del params
-        _check_width(self, query, keys.shape[-1])
-        return keys @ query
-
 
 @dataclasses.dataclass(frozen=True)
-class Dot(Score):
+class Dot(_Product):
     r"""The product of query and key, which must be equally wide.
 
     .. math:: a(q, k) = q^\top k
@@ -147,11 +152,6 @@ class Dot(Score):
                 "project one of them, or use Bilinear()."
             )
         return {}
-
-    def score(self, params, keys, query):
-        del params
-        _check_width(self, query, keys.shape[-1])
-        return keys @ query
 
 
 @dataclasses.dataclass(frozen=True)
