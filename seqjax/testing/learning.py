@@ -48,7 +48,7 @@ def check_precision(recurrence, settings=DEFAULTS):
     xs = rng.normal(size=(STEPS, BATCH, *settings.item)).astype(jnp.bfloat16)
     weights, final_weights = np.ones((STEPS, BATCH), np.float32), np.ones((BATCH,), np.float32)
     with jax.numpy_dtype_promotion("strict"):
-        # That of gradients is their dtype alone, for which nothing need be compiled.
+        # Of gradients the dtype alone is asked for, so that nothing need be compiled.
         dtypes = jax.eval_shape(
             functools.partial(differentiate, recurrence.apply), Sample(params, carry, xs, weights, final_weights)
         )
