@@ -146,7 +146,7 @@ def draw(table, path):
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     low, high = axes.get_xlim()
-    digits = "235" if high > 3 * low else "23456789"
+    digits = "235" if high > 5 * low else "23456789"
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
     axes.set_xlabel(f"{table.unit} as a multiple of {OURS} on one device")
     figure.suptitle(textwrap.fill(table.what, 100), fontsize=9)

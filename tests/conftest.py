@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA warns of every program that another process compiled, on the same machine
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA warns of every program that another process compiled
 
 import jax
 

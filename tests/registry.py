@@ -65,6 +65,7 @@ MEMBERS = {
     "stack_dropout": (Stack(Elman(5), GRU(6), dropout=0.3), {}),
     "stack_skip": (Stack(GRU(5), Elman(4), skip=True), {}),
     "bidirectional_sum": (Bidirectional(GRU(5), Elman(5), merge="sum"), {}),
+    "bidirectional_product": (Bidirectional(GRU(5), Elman(5), merge="product"), {}),
     "bidirectional": (Bidirectional(LSTM(5), GRU(6)), {}),
     "reverse": (Reverse(GRU(5)), {}),
     "residual": (Residual(GRU(5)), {"features": 5}),

@@ -59,7 +59,7 @@ On two cores of an AMD EPYC, jax 0.10.1:
 
 sj.train.use_cores(batch_size)
     One device a core, the batch split over them; XLA's flag for it is --xla_force_host_platform_device_count.
-    Gradients of one layer take 0.69 to 1.06 of the time, a training step of two LSTM layers of 320 takes 0.89.
+    Gradients of one layer take 0.69 to 1.06 of the time, a training step of two LSTM layers of 320 takes 0.70 to 0.89.
 sj.train.keep_memory()
     Memory that is freed is kept. A training step of two LSTM layers of 320 takes 0.8 of the time; gradients of one layer,
     which need little memory, take 1.02 to 1.15.
