@@ -126,8 +126,9 @@ def parameters(recurrence, params, xs):
 def state(recurrence, params, carry, xs):
     """carry must have the tree and the shapes of ``initial_carry`` for this batch."""
     batch = recurrence.batch_shape(xs)
-    expected = jax.eval_shape(lambda p: recurrence.initial_carry(p, batch), params)
-    _same_names(recurrence, "carry", expected, carry, f"start from initial_carry(params, {batch})")
+    start = jax.eval_shape(lambda p: recurrence.initial_carry(p, batch), params)
+    _same_names(recurrence, "carry", start, carry, f"start from initial_carry(params, {batch})")
+    expected = jax.eval_shape(lambda p, c: recurrence.restart(p, c, batch), params, carry)
     for path, want, got in _pairs(expected, carry):
         if tuple(want.shape) != tuple(got.shape):
             raise ValueError(

@@ -70,6 +70,11 @@ class Recurrence(abc.ABC):
     def initial_carry(self, params, batch_shape):
         """The state before the first step, for a batch of shape ``batch_shape``: a NamedTuple, or ``()``."""
 
+    def restart(self, params, carry, batch_shape):
+        """What a reset makes of ``carry``: the initial one, but for what comes from outside of the sequence: a memory."""
+        del carry
+        return self.initial_carry(params, batch_shape)
+
     @abc.abstractmethod
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
         """Runs along the time axis.
@@ -98,7 +103,7 @@ class Restarting(Recurrence):
 
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
         checks.apply(self, params, carry, xs, mask, resets)
-        fresh = None if resets is None else self.initial_carry(params, self.batch_shape(xs))
+        fresh = None if resets is None else self.restart(params, carry, self.batch_shape(xs))
         return self._apply(params, carry, xs, fresh, mask, resets, key)
 
     @abc.abstractmethod

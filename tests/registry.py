@@ -1,5 +1,10 @@
 """The members: one line each, and every law is tried on it. Start here with a new cell, and watch the laws fail."""
 
+import functools
+
+import jax
+import numpy as np
+
 from seqjax import (
     GRU,
     JANET,
@@ -29,10 +34,23 @@ from seqjax import (
     WeightDrop,
     Zoneout,
 )
+from seqjax.attention import Additive, Attend, Bilinear, LocationAware, Monotonic, MultiHead, Pointer, ScaledDot
 from seqjax.testing import Settings
 
 # An orthogonal recurrent kernel without a squashing function keeps what 100 unit normal steps add up to.
 SUMS = {"variance": (10.0, 200.0)}
+
+
+def from_memory(recurrence, params, batch, holes=True):
+    """The carry of a decoder that has a memory of four positions to read, some of them empty."""
+    rng = np.random.default_rng(0)
+    memory = rng.normal(size=(*batch, 4, recurrence.memory_features)).astype(jax.tree.leaves(params)[0].dtype)
+    return recurrence.start(params, memory, rng.uniform(size=(*batch, 4)) < (0.7 if holes else 1.0))
+
+
+READS = {"start": from_memory}
+# Empty positions have logits of minus infinity, of which nothing can be summed; tests/test_pointer.py has them.
+POINTS = {"start": functools.partial(from_memory, holes=False)}
 
 MEMBERS = {
     "elman": (Elman(5), {}),
@@ -61,6 +79,11 @@ MEMBERS = {
     "rhn": (RHN(5, depth=3), {}),
     "co_rnn": (CoRNN(5, dt=0.5), {}),
     "min_gru": (MinGRU(6), {}),
+    "attend": (Attend(GRU(5), Additive(4, use_bias=True), 3), READS),
+    "attend_feed": (Attend(Elman(5), MultiHead(ScaledDot(temperature=0.5), 2, features=4), 3, features=6, feed=True), READS),
+    "attend_before": (Attend(LSTM(5), LocationAware(4, filters=2, width=3), 3, before=True), READS),
+    "attend_monotonic": (Attend(Elman(5), Monotonic(Bilinear()), 3), READS),
+    "pointer": (Pointer(Attend(Elman(5), ScaledDot(), 5), Bilinear(), 5), POINTS),
     "stack": (Stack(LSTM(5), GRU(6)), {}),
     "stack_dropout": (Stack(Elman(5), GRU(6), dropout=0.3), {}),
     "stack_skip": (Stack(GRU(5), Elman(4), skip=True), {}),

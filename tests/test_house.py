@@ -114,8 +114,9 @@ def test_every_public_recurrence_is_in_the_registry():
     """A cell that no law is tried on is a cell that nobody knows to be right."""
     from tests.registry import MEMBERS
 
-    contracts = {sj.Recurrence, sj.Cell, sj.GatedCell, sj.LinearCell}
-    public = {v for v in public_names(sj).values() if inspect.isclass(v) and issubclass(v, sj.Recurrence)} - contracts
+    contracts = {sj.Recurrence, sj.Cell, sj.GatedCell, sj.LinearCell, sj.attention.Reading}
+    names = [*public_names(sj).values(), *public_names(sj.attention).values()]
+    public = {v for v in names if inspect.isclass(v) and issubclass(v, sj.Recurrence)} - contracts
     assert public <= {type(recurrence) for recurrence, _ in MEMBERS.values()}
 
 

@@ -48,7 +48,7 @@ def remember(score, params, memory, mask=None):
     return Memory(score.prepare(cast(params, memory.dtype), memory), memory, mask)
 
 
-def attend(score, params, memory, query):
+def attend(score, params, memory, query, past=None):
     r"""Reads a memory.
 
     .. math:: w = \mathrm{softmax}_s(a(q, k_s) / \tau), \qquad c = \sum_s w_s v_s
@@ -61,17 +61,19 @@ def attend(score, params, memory, query):
       params: its parameters.
       memory: from :func:`remember`.
       query: ``[Q]``; its product with the keys is computed in their dtype.
+      past: what a score that looks at earlier weights has seen, ``score.after(past, weights)`` of the query before; None for
+        a first query.
 
     Returns:
-      ``(context, weights)``: ``[M]`` in the dtype of the memory, and ``[S]``, which sum to one.
+      ``(context, weights)``: ``[M]`` in the dtype of the memory, and ``[S]``, which sum to one; ``[K, S]`` with K heads.
 
     Raises:
       ValueError: the query has another shape than the score was made for.
     """
-    dtype = memory.values.dtype
     if len(query.shape) != 1:
         raise ValueError(f"attend: expected one query [Q], got shape {list(query.shape)}; use jax.vmap for several.")
-    scores = score.score(cast(params, dtype), memory.keys, query.astype(dtype))
-    scores = scores.astype(at_least_float32(dtype)) / score.temperature
-    weights = jax.nn.softmax(scores, where=memory.mask)
-    return weights.astype(dtype) @ memory.values, weights
+    dtype = memory.values.dtype
+    params = cast(params, dtype)
+    past = score.before(memory.mask, at_least_float32(dtype)) if past is None else past
+    weights = score.weigh(params, memory.keys, query.astype(dtype), memory.mask, past)
+    return score.read(params, memory.keys, memory.values, weights), weights

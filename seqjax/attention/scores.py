@@ -2,17 +2,22 @@
 
 import abc
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.cells import parts
+from seqjax.precision import at_least_float32
 
 
 @dataclasses.dataclass(frozen=True)
 class Score(abc.ABC):
     """A score a(q, k) of a query and the positions of a memory; a value, whose parameters live outside.
+
+    ``init``, ``prepare`` and ``score`` are what a score is. What it is used for has a plain form that only few change:
+    ``weigh`` makes weights of scores, ``read`` sums values, ``before`` is what weights may depend on besides.
 
     Args:
       temperature: what scores are divided by before the softmax: below one sharpens, above one flattens.
@@ -26,6 +31,11 @@ class Score(abc.ABC):
         checks.floating(self, "param_dtype")
         if not isinstance(self.temperature, int | float) or not self.temperature > 0:
             raise ValueError(f"{type(self).__name__}: temperature must be positive, got {self.temperature!r}.")
+
+    @property
+    def sequential(self) -> bool:
+        """Whether weights depend on those of earlier queries."""
+        return False
 
     @abc.abstractmethod
     def init(self, key, query, memory):
@@ -55,6 +65,44 @@ class Score(abc.ABC):
         Raises:
           ValueError: the query has another width than that of ``init``.
         """
+
+    def before(self, mask, dtype) -> Any:
+        """What weights depend on besides query and keys, before anything was read: ``()``, nothing, for most scores.
+
+        Args:
+          mask: bool ``[S]``, True where there is something.
+          dtype: of earlier weights.
+        """
+        del mask, dtype
+        return ()
+
+    def after(self, past, weights):
+        """What ``past`` is once a query had these weights."""
+        del weights
+        return past
+
+    def weigh(self, params, keys, query, mask, past):
+        r"""Weights ``[S]``, :math:`\mathrm{softmax}_s(a(q, k_s) / \tau)`, float32 at least; exactly zero where mask is not.
+
+        Args:
+          params: the parameters.
+          keys: from :meth:`prepare`.
+          query: ``[Q]``.
+          mask: bool ``[S]``.
+          past: from :meth:`before` or :meth:`after`.
+        """
+        del past
+        return jax.nn.softmax(self.tempered(params, keys, query), where=mask)
+
+    def tempered(self, params, keys, query):
+        """Scores ``[S]`` over the temperature, in float32 at least."""
+        scores = self.score(params, keys, query)
+        return scores.astype(at_least_float32(scores.dtype)) / self.temperature
+
+    def read(self, params, keys, values, weights):
+        """What is read of values ``[S, M]`` with such weights: the context ``[M]``."""
+        del params, keys
+        return weights.astype(values.dtype) @ values
 
 
 @dataclasses.dataclass(frozen=True)

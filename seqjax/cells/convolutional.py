@@ -145,7 +145,7 @@ class ConvGRU(_Convolutional):
 
     References:
       Ballas et al., `Delving Deeper into Convolutional Networks for Learning Video Representations
-      <https://arxiv.org/abs/1511.06432>`_, 2016, section 3.
+      <https://arxiv.org/abs/1511.06432>`_, 2016, section 3.1.
     """
 
     def init(self, key, xs):

@@ -60,6 +60,9 @@ class Highway(Wrapper):
     def initial_carry(self, params, batch_shape):
         return self.recurrence.initial_carry(params["recurrence"], batch_shape)
 
+    def restart(self, params, carry, batch_shape):
+        return self.recurrence.restart(params["recurrence"], carry, batch_shape)
+
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
         checks.sequence(self, xs)
         checks.parameters(self, params, xs)

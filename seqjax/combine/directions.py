@@ -103,6 +103,12 @@ class Bidirectional(Recurrence):
             self.backward.initial_carry(params["backward"], batch_shape),
         )
 
+    def restart(self, params, carry, batch_shape):
+        return BidirectionalCarry(
+            self.forward.restart(params["forward"], carry.forward, batch_shape),
+            self.backward.restart(params["backward"], carry.backward, batch_shape),
+        )
+
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
         if isinstance(carry, BidirectionalFinal):
             raise ValueError(

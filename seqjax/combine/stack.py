@@ -87,6 +87,9 @@ class Stack(Recurrence):
     def initial_carry(self, params, batch_shape):
         return tuple(layer.initial_carry(params[str(i)], batch_shape) for i, layer in enumerate(self.layers))
 
+    def restart(self, params, carry, batch_shape):
+        return tuple(layer.restart(params[str(i)], carry[i], batch_shape) for i, layer in enumerate(self.layers))
+
     def apply(self, params, carry, xs, *, mask=None, resets=None, key=None):
         checks.sequence(self, xs)
         checks.parameters(self, params, xs)

@@ -51,6 +51,9 @@ class LearntCarry(Wrapper, Restarting):
 
         return jax.tree_util.tree_map_with_path(start, carry)
 
+    def restart(self, params, carry, batch_shape):
+        return Restarting.restart(self, params, carry, batch_shape)
+
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
         cell: Any = self.recurrence
         return cell._apply(params["recurrence"], carry, xs, fresh, mask, resets, key)

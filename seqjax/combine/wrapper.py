@@ -35,6 +35,9 @@ class Wrapper(Recurrence):
     def initial_carry(self, params, batch_shape):
         return self.recurrence.initial_carry(params, batch_shape)
 
+    def restart(self, params, carry, batch_shape):
+        return self.recurrence.restart(params, carry, batch_shape)
+
 
 def own(owner, part):
     if not isinstance(part, Recurrence):

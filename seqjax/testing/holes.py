@@ -1,11 +1,25 @@
 """Laws of steps that do not count: padding, and resets between sequences that share a row."""
 
+import functools
+
 import jax
 import numpy as np
 
 from seqjax import masks
+from seqjax.precision import cast
 from seqjax.testing.order import CUT
-from seqjax.testing.sample import BATCH, DEFAULTS, STEPS, draw, everything, in_float64, run, starting_carry
+from seqjax.testing.sample import (
+    BATCH,
+    DEFAULTS,
+    STEPS,
+    draw,
+    everything,
+    in_float64,
+    pull_back,
+    run,
+    starting_carry,
+    with_start,
+)
 from seqjax.testing.verdict import Verdict
 
 
@@ -31,8 +45,16 @@ def check_padding(recurrence, settings=DEFAULTS):
     verdict.zero("the gradient of a masked input", np.asarray(clean.dxs)[~mask])
     nothing = [leaf[0] for leaf in jax.tree.leaves(sample.carry)]
     verdict.equal("carry after a sequence of length 0", [leaf[0] for leaf in jax.tree.leaves(clean.final)], nothing, 0)
-    verdict.matters("the mask", run(recurrence, sample, *everything(sample)).final, clean.final)
+    moving = _moving(sample.carry, run(recurrence, sample, *everything(sample)).final, clean.final)
+    verdict.holds(moving, "the carry stays as it was at every step")
+    verdict.matters("the mask", *zip(*moving, strict=True))
     _compare_with_valid_steps(verdict, recurrence, sample, mask, rows, settings)
+
+
+def _moving(start, whole, other):
+    """Pairs of leaves of two carries, but those that the first has as they were at the start, such as a memory."""
+    leaves = zip(*map(jax.tree.leaves, (start, whole, other)), strict=True)
+    return [(after, others) for before, after, others in leaves if not np.array_equal(before, after)]
 
 
 def _three_steps(seed):
@@ -53,9 +75,7 @@ def _compare_with_valid_steps(verdict, recurrence, sample, mask, rows, settings)
         r._replace(ys=r.ys[:, 1:], final=jax.tree.map(lambda leaf: leaf[1:], r.final)) for r in (actual, expected)
     )
     verdict.equal("run against that of the valid steps alone:", actual, expected, settings.tolerance)
-    # A parameter that is the initial carry counts in the sequences that begin, which these do not.
-    dparams = _with_fresh(recurrence, expected.dparams, sample, expected.dcarry)
-    verdict.matters("the loss", expected._replace(dparams=dparams))
+    verdict.matters("the loss", with_start(recurrence, settings, sample, expected))
 
 
 @in_float64
@@ -66,7 +86,7 @@ def check_reset(recurrence, settings=DEFAULTS):
     )
     sample = draw(recurrence, settings)
     if not recurrence.causal:  # which sequence its starting carry belongs to is its own affair, so all start afresh
-        fresh = starting_carry(recurrence, sample.params, (BATCH,))
+        fresh = starting_carry(recurrence, sample.params, (BATCH,), settings)
         sample = sample._replace(carry=fresh, final_weights=np.zeros_like(sample.final_weights))
     resets = np.zeros((STEPS, BATCH), bool)
     resets[[0, 2, 3, 5, 4, 4, 5, 6], [1, 1, 2, 2, 3, 4, 4, 5]] = True  # the first sequence goes on unbroken
@@ -77,36 +97,42 @@ def check_reset(recurrence, settings=DEFAULTS):
         verdict.equal("carry", packed.final, apart.final, settings.tolerance)
         verdict.equal("gradient of carry", packed.dcarry, apart.dcarry, settings.tolerance)
     else:
-        packed = packed._replace(dparams=_with_fresh(recurrence, packed.dparams, sample, packed.dcarry))
+        dparams, _ = _through_restart(recurrence, sample, packed.dcarry)
+        packed = packed._replace(dparams=jax.tree.map(np.add, packed.dparams, dparams))
     for name in ("ys", "dparams", "dxs"):
         verdict.equal(name, getattr(packed, name), getattr(apart, name), settings.tolerance)
     verdict.matters("the reset", run(recurrence, sample, always, ~always).ys, packed.ys)
-    verdict.matters("the loss", packed.dparams)
+    verdict.matters("the loss", with_start(recurrence, settings, sample, packed).dparams)
     _compare_at_invalid_step(verdict, recurrence, sample, settings)
 
 
 def _apart(recurrence, sample, resets):
     """Runs each sequence of packed rows on its own and puts the results together."""
     order = np.cumsum(resets, 0)
-    fresh = starting_carry(recurrence, sample.params, (BATCH,))
+    fresh = _restarted(recurrence, sample.params, sample.carry)
     total = None
     for i in range(order.max() + 1):
         last = order[-1] == i
         own = sample._replace(carry=fresh if i else sample.carry, final_weights=np.where(last, sample.final_weights, 0.0))
         part = run(recurrence, own, order == i, np.zeros_like(resets))
         if i or not recurrence.causal:
-            part = part._replace(dparams=_with_fresh(recurrence, part.dparams, sample, part.dcarry))
+            dparams, dcarry = _through_restart(recurrence, sample, part.dcarry)
+            part = part._replace(dparams=jax.tree.map(np.add, part.dparams, dparams))
         if i:
-            part = part._replace(dcarry=jax.tree.map(np.zeros_like, part.dcarry))
+            part = part._replace(dcarry=dcarry)
         part = part._replace(final=jax.tree.map(lambda leaf, last=last: leaf * masks.over(last, leaf), part.final))
         total = part if total is None else jax.tree.map(np.add, total, part)
     return total
 
 
-def _with_fresh(recurrence, dparams, sample, dcarry):
-    """The gradient of params, with what they add through the initial carry."""
-    _, pullback = jax.vjp(lambda params: starting_carry(recurrence, params, (BATCH,)), sample.params)
-    return jax.tree.map(np.add, dparams, jax.device_get(pullback(dcarry)[0]))
+def _through_restart(recurrence, sample, dcarry):
+    """What the gradient of a carry that a sequence began with adds to those of params and of the carry before."""
+
+    return pull_back(functools.partial(_restarted, recurrence), (sample.params, sample.carry), dcarry)
+
+
+def _restarted(recurrence, params, carry):
+    return cast(recurrence.restart(params, carry, (BATCH,)), "float64")
 
 
 def _compare_at_invalid_step(verdict, recurrence, sample, settings):

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqjax import masks
 from seqjax.combine import Reverse
-from seqjax.testing.sample import DEFAULTS, STEPS, differentiate, draw, everything, in_float64, run, values
+from seqjax.testing.sample import DEFAULTS, STEPS, differentiate, draw, everything, in_float64, run, values, with_start
 from seqjax.testing.verdict import Verdict
 
 CUT = 3  # the steps of a short sequence; twice that and one are STEPS. Laws that share it share compiled functions
@@ -56,7 +56,7 @@ def check_loop(recurrence, settings=DEFAULTS):
     actual = run(recurrence, sample)
     expected = jax.device_get(jax.jit(functools.partial(differentiate, functools.partial(_loop, recurrence)))(sample))
     verdict.equal("run", actual, expected, settings.tolerance)
-    verdict.matters("the loss", expected)
+    verdict.matters("the loss", with_start(recurrence, settings, sample, expected))
 
 
 @in_float64

@@ -8,7 +8,6 @@ import sys
 
 import jax
 
-from seqjax.recurrence import Recurrence
 from seqjax.testing.sample import DEFAULTS
 from seqjax.testing.verdict import Verdict
 
@@ -40,18 +39,18 @@ def _evaluated(recurrence):
     return eval(repr(recurrence), _names(recurrence))
 
 
-def _names(recurrence):
+def _names(value):
     """The classes that its repr mentions, by name."""
-    names = vars(sys.modules[type(recurrence).__module__]) | {type(recurrence).__name__: type(recurrence)}
-    for part in _parts(recurrence):
+    names = vars(sys.modules[type(value).__module__]) | {type(value).__name__: type(value)}
+    for part in _parts(value):
         names |= _names(part)
     return names
 
 
-def _parts(recurrence):
-    """The recurrences that a recurrence is made of."""
-    values = [getattr(recurrence, field.name) for field in dataclasses.fields(recurrence)]
-    return [v for v in jax.tree.leaves(values, is_leaf=lambda v: isinstance(v, Recurrence)) if isinstance(v, Recurrence)]
+def _parts(value):
+    """The recurrences, scores and other such values that a value is made of."""
+    values = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    return [v for v in jax.tree.leaves(values) if dataclasses.is_dataclass(v)]
 
 
 def _altered(recurrence):

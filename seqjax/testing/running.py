@@ -21,6 +21,7 @@ from seqjax.testing.sample import (
     push,
     run,
     values,
+    with_start,
 )
 from seqjax.testing.verdict import Verdict
 
@@ -49,7 +50,7 @@ def check_engines(recurrence, settings=DEFAULTS):
         steps = len(sample.xs)
         expected = run(_on(recurrence, "scan", steps), sample, mask, resets)
         if not where:
-            verdict.matters("the loss", expected.dparams)
+            verdict.matters("the loss", with_start(recurrence, settings, sample, expected).dparams)
             counting = run(_on(recurrence, "scan", steps), sample, *everything(sample))
             verdict.matters("the mask and the resets", counting.ys, expected.ys)
         for engine in recurrence.engines:
@@ -89,9 +90,9 @@ def _check_parts(verdict, cell, sample, settings):
     """The parts of a cell on [T, B, ...] against the same parts step by step."""
     params, carry, xs = jax.tree.map(jnp.asarray, sample[:3])
     us = cell.project(params, xs)
-    carries = jax.tree.map(lambda leaf: jnp.stack([leaf, 1 - leaf]), carry)
     parts = {"project": (lambda x: cell.project(params, x), xs)}
     if isinstance(cell, GatedCell):
+        carries = jax.tree.map(lambda leaf: jnp.stack([leaf, 1 - leaf]), carry)
         parts["recur"] = (lambda carry: cell.recur(params, carry), carries)
     if isinstance(cell, LinearCell):
         hs = jnp.broadcast_to(carry.h, (STEPS, *carry.h.shape))

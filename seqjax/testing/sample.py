@@ -5,6 +5,7 @@ Samples and results are NumPy arrays: JAX would compile a program for every slic
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,8 @@ class Settings:
       tolerance: what two float64 computations of the same thing may differ by, relative to the largest value.
       variance: bounds of the variance of the outputs after 100 steps of unit normal inputs.
       learnt: what is left of the loss of a constant guess once one batch of the copy task has been overfitted.
+      start: ``(recurrence, params, batch_shape) -> carry``, where a recurrence is told more than ``initial_carry`` knows,
+        such as a memory to read; None for ``initial_carry``.
     """
 
     features: int | tuple[int, ...] = 3
@@ -33,6 +36,7 @@ class Settings:
     tolerance: float = 1e-12
     variance: tuple[float, float] = (0.01, 2.0)
     learnt: float = 0.5
+    start: Callable | None = None
 
     @property
     def item(self) -> tuple[int, ...]:
@@ -89,7 +93,7 @@ def draw(recurrence, settings, *, steps=STEPS, batch=(BATCH,), change=None):
     """
     rng = np.random.default_rng(settings.seed)
     params = (change or move)(starting_params(recurrence, settings), rng)
-    carry = jax.device_get(starting_carry(recurrence, params, batch))
+    carry = jax.device_get(starting_carry(recurrence, params, batch, settings))
     xs, weights, final_weights = (rng.normal(size=s) for s in ((steps, *batch, *settings.item), (steps, *batch), batch))
     if recurrence.causal:
         carry, _ = values(recurrence, params, carry, rng.normal(size=(STEPS, *xs.shape[1:])))
@@ -104,9 +108,11 @@ def starting_params(recurrence, settings, dtype="float64"):
     return cast(jax.device_get(recurrence.init(jax.random.key(settings.seed), xs)), dtype)
 
 
-def starting_carry(recurrence, params, batch, dtype="float64"):
-    """The initial carry, in another dtype."""
-    return cast(recurrence.initial_carry(params, batch), dtype)
+def starting_carry(recurrence, params, batch, settings, dtype="float64"):
+    """The carry that a sequence starts from, in another dtype; None for its own."""
+    start = settings.start or type(recurrence).initial_carry
+    carry = start(recurrence, params, batch)
+    return carry if dtype is None else cast(carry, dtype)
 
 
 def move(params, rng):
@@ -152,6 +158,24 @@ def differentiate(apply, sample, mask=None, resets=None):
     arguments = sample.params, sample.carry, sample.xs
     gradients, (final, ys) = jax.grad(loss, argnums=(0, 1, 2), has_aux=True, allow_int=True)(*arguments)
     return Run(final, ys, *jax.tree.map(_or_zero, gradients, arguments))
+
+
+def pull_back(function, arguments, cotangents):
+    """Gradients of arguments from those of what a function makes of them; integers and booleans have zeros."""
+
+    def total(*arguments):
+        pairs = zip(jax.tree.leaves(function(*arguments)), jax.tree.leaves(cotangents), strict=True)
+        return sum(jnp.real(jnp.sum(leaf * d)) for leaf, d in pairs if jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+    gradients = jax.grad(total, argnums=tuple(range(len(arguments))), allow_int=True)(*arguments)
+    return jax.device_get(jax.tree.map(_or_zero, gradients, arguments))
+
+
+def with_start(recurrence, settings, sample, run):
+    """A run whose gradient of params has what they add as parts of the carry that a sequence starts from."""
+    batch = sample.weights.shape[1:]
+    (dparams,) = pull_back(lambda params: starting_carry(recurrence, params, batch, settings), (sample.params,), run.dcarry)
+    return run._replace(dparams=jax.tree.map(np.add, run.dparams, dparams))
 
 
 def run(recurrence, sample, mask=None, resets=None):
