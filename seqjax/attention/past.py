@@ -97,8 +97,8 @@ class Monotonic(_Remembering):
         p_s = \sigma(a(q, k_s) / \tau + r), \qquad w_s = p_s \sum_{j \le s} \alpha_j \prod_{l=j}^{s-1} (1 - p_l)
 
     with :math:`\alpha` the weights of the query before, all at the first position at the start: w is the expectation of
-    where the query stops. Weights sum to one less the probability of running off the end. The sum is a linear recurrence along
-    the memory and computed as one, without the quotients of the paper's parallel form, which underflow.
+    where the query stops. Weights sum to one less the probability of running off the end. The sum is a linear recurrence
+    along the memory and computed as one, without the quotients of the paper's parallel form, which underflow.
 
     Args:
       inner: another score, whose scores decide where to stop.
