@@ -24,6 +24,7 @@ from seqjax.cells import LSTMCarry as LSTMCarry
 from seqjax.cells import MinGRU as MinGRU
 from seqjax.cells import MultiplicativeLSTM as MultiplicativeLSTM
 from seqjax.cells import SLSTMCarry as SLSTMCarry
+from seqjax.cells import TiedGRU as TiedGRU
 from seqjax.cells import grid_block as grid_block
 from seqjax.combine import Bidirectional as Bidirectional
 from seqjax.combine import BidirectionalCarry as BidirectionalCarry

@@ -31,6 +31,7 @@ from seqjax import (
     Residual,
     Reverse,
     Stack,
+    TiedGRU,
     WeightDrop,
     Zoneout,
 )
@@ -73,6 +74,7 @@ MEMBERS = {
     "cho_gru": (ChoGRU(5), {}),
     "conv_gru": (ConvGRU(3, image=(4, 5)), {"features": (4, 5, 2)}),
     "mgu": (MGU(5), {}),
+    "tied_gru": (TiedGRU(5), {}),
     "ugrnn": (UGRNN(5), {}),
     "janet": (JANET(5, chrono=20), {}),
     "ind_rnn": (IndRNN(5), {}),

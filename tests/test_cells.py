@@ -245,6 +245,13 @@ def mgu(params, h, x):
     return (1 - f) * h + f * np.tanh(x @ W["n"] + (f * h) @ R["n"] + b["n"])
 
 
+def tied_gru(params, h, x):
+    """Flax's MGUCell: f = s(W_if x + b_if + W_hf h), n = tanh(W_in x + b_in + f (W_hn h + b_hn)), h = (1 - f) n + f h."""
+    W, R, b, q = (gates(params[n], "fn") for n in ("kernel", "recurrent_kernel", "bias", "recurrent_bias"))
+    f = sigmoid(x @ W["f"] + b["f"] + h @ R["f"] + q["f"])
+    return (1 - f) * np.tanh(x @ W["n"] + b["n"] + f * (h @ R["n"] + q["n"])) + f * h
+
+
 def ugrnn(params, h, x):
     z = gates(x @ params["kernel"] + h @ params["recurrent_kernel"] + params["bias"], "zn")
     return sigmoid(z["z"]) * h + (1 - sigmoid(z["z"])) * np.tanh(z["n"])
@@ -292,6 +299,7 @@ HIDDEN = {
     "ChoGRU": (sj.ChoGRU(H, recurrent_bias=True), cho_gru),
     "MinGRU": (sj.MinGRU(H), min_gru),
     "MGU": (sj.MGU(H), mgu),
+    "TiedGRU": (sj.TiedGRU(H, recurrent_bias=True), tied_gru),
     "UGRNN": (sj.UGRNN(H), ugrnn),
     "JANET": (sj.JANET(H, beta=0.7), janet),
     "IndRNN": (sj.IndRNN(H), indrnn),

@@ -53,7 +53,7 @@ def run(recurrence, params, carry, xs, mask=None):
 
 
 def run_from_zero(recurrence, params, xs, mask=None):
-    return run(recurrence, params, recurrence.initial_carry(params, xs.shape[1:-1]), xs, mask)
+    return run(recurrence, params, recurrence.initial_carry(params, recurrence.batch_shape(xs)), xs, mask)
 
 
 # ----------------------------------------------------------------------------------------------------------- PyTorch
@@ -390,10 +390,12 @@ def check_flax(step, tree, carry, xs, cell, params):
 
 
 def same_slopes(of_params, of_tree):
-    """Flax has no second bias but that of one gate of its GRU: the others are not compared."""
+    """Flax has no second bias but that of the new gate, in its GRU and MGU: the others are not compared."""
     expected = interop.flax.load(of_tree, activation="tanh")[1]
     names = ("kernel", "recurrent_kernel", "bias")
     close([of_params[name] for name in names], [expected[name] for name in names], 1e-12)
+    if "recurrent_bias" in expected:
+        close([of_params["recurrent_bias"][-H:]], [expected["recurrent_bias"][-H:]], 1e-12)
 
 
 def squares(run, *arguments):
@@ -401,13 +403,24 @@ def squares(run, *arguments):
     return sum(jnp.sum(leaf**2) for leaf in run(*arguments))
 
 
-@pytest.mark.parametrize("make", [linen.SimpleCell, linen.LSTMCell, linen.OptimizedLSTMCell, linen.GRUCell])
-def test_linen_cell_gives_the_same_and_comes_back_bitwise(make):
+LINEN = [
+    (linen.SimpleCell, {}, sj.Elman),
+    (linen.LSTMCell, {}, sj.LSTM),
+    (linen.OptimizedLSTMCell, {}, sj.LSTM),
+    (linen.GRUCell, {}, sj.GRU),
+    (linen.MGUCell, {}, sj.TiedGRU),
+    (linen.MGUCell, {"reset_gate": False}, sj.UGRNN),
+]
+
+
+@pytest.mark.parametrize(("make", "settings", "kind"), LINEN)
+def test_linen_cell_gives_the_same_and_comes_back_bitwise(make, settings, kind):
     with jax.enable_x64(True):
-        module = make(H, param_dtype=jnp.float64)
+        module = make(H, param_dtype=jnp.float64, **settings)
         xs, carry = flax_inputs(module.initialize_carry(jax.random.key(0), (B, F)))
         variables = redrawn(module.init(jax.random.key(0), carry, xs[0]))
         cell, params = interop.flax.load(variables, activation="tanh")
+        assert type(cell) is kind
         same_slopes(*check_flax(module.apply, variables, carry, xs, cell, params))
         same(interop.flax.dump(cell, params, make), variables["params"])
 
@@ -427,35 +440,66 @@ def test_nnx_cell_gives_the_same_and_comes_back_bitwise(make):
         same(interop.flax.load(nnx.state(module, nnx.Param), activation="tanh")[1], params)
 
 
-def test_convolutional_lstm_is_that_of_linen():
-    """Not converted by the library: gates in the order i, g, f, o, one added to f, a bias in both convolutions."""
+def convolution(use_bias=True):
+    """Linen's cell, inputs, a carry, and variables without a zero among them."""
+    module = linen.ConvLSTMCell(2, (3, 2), use_bias=use_bias, param_dtype=jnp.float64)
+    xs, carry = drawn((T, B, 4, 5, F), 1), tuple(jnp.asarray(drawn((B, 4, 5, 2), seed)) for seed in (3, 4))
+    return module, jnp.asarray(xs), carry, redrawn(module.init(jax.random.key(0), carry, xs[0]))
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_linen_convolution_gives_the_same(use_bias):
+    """Gates in the order i, g, f, o, one added to f, and a bias in both convolutions."""
+
+    def reordered(leaf):
+        i, f, g, o = jnp.split(leaf, 4, axis=-1)
+        return jnp.concatenate([i, g, f, o], axis=-1)
+
     with jax.enable_x64(True):
-        module, cell = linen.ConvLSTMCell(2, (3, 3), param_dtype=jnp.float64), sj.ConvLSTM(2, image=(4, 5))
-        xs = jnp.asarray(drawn((T, B, 4, 5, F), 1))
-        params = redrawn(jax.tree.map(lambda leaf: leaf.astype("float64"), cell.init(jax.random.key(0), xs)))
-        inner = drawn(8, 2)
+        module, xs, carry, variables = convolution(use_bias)
+        cell, params = interop.flax.load(variables, image=(4, 5))
+        assert cell == sj.ConvLSTM(2, image=(4, 5), window=(3, 2), param_dtype="float64")
+        slopes, of_tree = check_flax(module.apply, variables, carry, xs, cell, params)
+        slopes, expected = {name: reordered(leaf) for name, leaf in slopes.items()}, of_tree["params"]
+        close([slopes["kernel"], slopes["recurrent_kernel"]], [expected[name]["kernel"] for name in ("ih", "hh")], 1e-12)
+        if use_bias:
+            close([slopes["bias"]] * 2, [expected[name]["bias"] for name in ("ih", "hh")], 1e-12)
 
-        def reordered(leaf):
-            i, f, g, o = jnp.split(leaf, 4, axis=-1)
-            return jnp.concatenate([i, g, f, o], axis=-1)
 
-        outer = reordered(params["bias"]) - inner - np.repeat([0.0, 0.0, 1.0, 0.0], 2)
-        theirs = {
-            "ih": {"kernel": reordered(params["kernel"]), "bias": outer},
-            "hh": {"kernel": reordered(params["recurrent_kernel"]), "bias": jnp.asarray(inner)},
-        }
-        carry = tuple(jnp.asarray(drawn((B, 4, 5, 2), seed)) for seed in (3, 4))
-        of_params, of_tree = check_flax(module.apply, {"params": theirs}, carry, xs, cell, params)
-        close([reordered(of_params["bias"])], [of_tree["params"]["ih"]["bias"]], 1e-12)
+def test_convolution_goes_to_linen_and_comes_back_bitwise():
+    with jax.enable_x64(True):
+        module, xs, carry, variables = convolution()
+        cell, params = interop.flax.load(variables, image=(4, 5))
+        params["bias"] = params["bias"] * 1e-9  # far below the one that Linen adds
+        tree = interop.flax.dump(cell, params, linen.ConvLSTMCell)
+        again, same_params = interop.flax.load(tree, image=(4, 5))
+        assert again == cell
+        same(same_params, params)
+        same({name: tree[name]["kernel"] for name in tree}, {n: v["kernel"] for n, v in variables["params"].items()})
+        _, ys = run(cell, params, sj.LSTMCarry(*carry), xs)
+        expected = []
+        for x in xs:
+            carry, y = module.apply({"params": tree}, carry, x)
+            expected.append(y)
+        close([ys], [jnp.stack(expected)], 1e-12)
 
 
 @pytest.mark.parametrize(
-    "layout", [linen.LSTMCell, nnx.LSTMCell, nnx.OptimizedLSTMCell, linen.GRUCell, nnx.GRUCell, "keras"]
+    ("kind", "layout"),
+    [
+        (sj.LSTM, linen.LSTMCell),
+        (sj.LSTM, nnx.LSTMCell),
+        (sj.LSTM, nnx.OptimizedLSTMCell),
+        (sj.GRU, linen.GRUCell),
+        (sj.GRU, nnx.GRUCell),
+        (sj.TiedGRU, linen.MGUCell),
+        (sj.UGRNN, linen.MGUCell),
+        (sj.LSTM, "keras"),
+    ],
 )
-def test_two_biases_are_summed_where_they_only_add_up(layout):
-    gru = "GRU" in getattr(layout, "__name__", "")
+def test_two_biases_are_summed_where_they_only_add_up(kind, layout):
     with jax.enable_x64(True):
-        cell = (sj.GRU if gru else sj.LSTM)(H, recurrent_bias=True, param_dtype="float64")
+        cell = kind(H, recurrent_bias=True, param_dtype="float64")
         params = redrawn(cell.init(jax.random.key(0), jnp.zeros((1, 1, F))))
         if layout is nnx.GRUCell:
             params["recurrent_bias"] = params["recurrent_bias"].at[2 * H :].set(0.0)
@@ -480,6 +524,8 @@ def test_flax_cell_of_another_kind_is_refused():
     params = sj.LSTM(H).init(jax.random.key(0), jnp.zeros((1, 1, F)))
     with pytest.raises(ValueError, match=r"LSTM\(features=5\): expected GRU"):
         interop.flax.dump(sj.LSTM(H), params, linen.GRUCell)
+    with pytest.raises(ValueError, match=r"LSTM\(features=5\): expected TiedGRU, UGRNN"):
+        interop.flax.dump(sj.LSTM(H), params, linen.MGUCell)
 
 
 def test_flax_error_names_all_that_is_wrong():
@@ -497,6 +543,48 @@ def test_flax_error_names_all_that_is_wrong():
         "  hn/scale: unknown, of shape [5]",
         "  in/bias: expected a floating dtype, got int8",
     ]
+
+
+def test_linen_mgu_error_names_all_that_is_wrong():
+    kernels = {name: {"kernel": drawn((F if name[0] == "i" else H, H), 0, "float32")} for name in ("if", "in", "hf", "hn")}
+    tree = kernels | {"if": {"bias": np.ones(H, "float32")}, "in": kernels["in"] | {"bias": np.ones(H, "int8")}}
+    tree["hf"] = {"kernel": np.ones((H, H + 1), "float32"), "bias": np.ones(H, "float32")}
+    tree["hn"] |= {"bias": np.ones(H + 1, "float32")}
+    with pytest.raises(ValueError) as info:
+        interop.flax.load(tree)
+    assert str(info.value).splitlines()[1:-1] == [
+        "  if/kernel: missing, expected shape [3, 5]",
+        "  hf/kernel: expected shape [5, 5], got [5, 6]",
+        "  hf/bias: unknown, of shape [5]",
+        "  hn/bias: expected shape [5], got [6]",
+        "  in/bias: expected a floating dtype, got int8",
+    ]
+
+
+def test_linen_convolution_error_names_all_that_is_wrong():
+    tree = {
+        "ih": {"kernel": np.ones((3, F, 8), "float32"), "bias": np.ones(8, "float16")},
+        "hh": {"kernel": np.ones((3, 2, 2, 8), "float32"), "scale": np.ones(8, "float32")},
+    }
+    with pytest.raises(ValueError) as info:
+        interop.flax.load(tree, image=(4, 5))
+    assert str(info.value).splitlines()[1:-1] == [
+        "  hh/bias: missing, expected shape [8]",
+        "  ih/kernel: expected shape [3, 2, 3, 8], got [3, 3, 8]",
+        "  hh/scale: unknown, of shape [8]",
+        "  ih/bias: expected float32 as in ih/kernel, got float16; choose with param_dtype",
+    ]
+
+
+def test_size_of_images_is_not_guessed():
+    arrays = [drawn(shape, 0, "float32") for shape in ((3, 2, F, 8), (3, 2, 2, 8))]
+    tree = {name: {"kernel": kernel} for name, kernel in zip(("ih", "hh"), arrays, strict=True)}
+    for load, source in ((interop.flax.load, tree), (interop.keras.load, arrays)):
+        with pytest.raises(ValueError, match=r"arrays do not tell the size of images; say image=\(height, width\)"):
+            load(source)
+        assert load(source, image=(4, 5))[0].image == (4, 5)
+    with pytest.raises(ValueError, match=r"a ChoGRU reads no images; leave out image=\(4, 5\)"):
+        interop.keras.load([np.ones(s, "float32") for s in ((F, 3), (1, 3), (3,))], image=(4, 5))
 
 
 def test_nnx_settings_that_nothing_here_expresses_are_refused():
@@ -540,16 +628,21 @@ KERAS = [
     ("GRU", {"reset_after": True}, "concat"),
     ("GRU", {"reset_after": True, "use_bias": False}, None),
     ("GRU", {"reset_after": False}, "mul"),
+    ("ConvLSTM2D", {"kernel_size": (3, 2), "padding": "same"}, None),
+    ("ConvLSTM2D", {"kernel_size": 3, "padding": "same", "use_bias": False}, "concat"),
 ]
 
 
 @quiet
 @pytest.mark.parametrize(("name", "settings", "merge"), KERAS)
 def test_keras_layer_gives_the_same_and_comes_back_bitwise(keras, name, settings, merge):
-    valid = jnp.asarray(np.arange(T)[:, None] < LENGTHS)
+    images = name == "ConvLSTM2D"
+    item, lengths = ((4, 5, F), np.full(B, T)) if images else ((F,), LENGTHS)
+    valid = jnp.asarray(np.arange(T)[:, None] < lengths)
+    mask = None if images else valid.T  # Keras on JAX does not broadcast a mask to states that are images
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # Keras promotes
-        xs = jnp.asarray(drawn((T, B, F), 1))
-        layer, cells = keras_layer(keras, name, settings, merge, (B, T, F))
+        xs = jnp.asarray(drawn((T, B, *item), 1))
+        layer, cells = keras_layer(keras, name, settings, merge, (B, T, *item))
         variables, others = ([v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables))
         recurrence, params = interop.keras.load(layer)
         same(interop.keras.dump(recurrence, params), layer.get_weights())
@@ -559,12 +652,12 @@ def test_keras_layer_gives_the_same_and_comes_back_bitwise(keras, name, settings
 
         def ours(params, xs):
             final, ys = run_from_zero(recurrence, params, xs, valid)
-            states = [(state.h, state.c) if name == "LSTM" else state.h for state in (final if merge else [final])]
+            states = [(state.h, state.c) if "LSTM" in name else state.h for state in (final if merge else [final])]
             return [ys, *jax.tree.leaves(states)]
 
         def theirs(variables, xs):
-            (ys, *finals), _ = layer.stateless_call(variables, others, jnp.swapaxes(xs, 0, 1), mask=valid.T)
-            return [jnp.where(valid[..., None], jnp.swapaxes(ys, 0, 1), 0.0), *finals]
+            (ys, *finals), _ = layer.stateless_call(variables, others, jnp.swapaxes(xs, 0, 1), mask=mask)
+            return [jnp.where(jnp.expand_dims(valid, range(2, xs.ndim)), jnp.swapaxes(ys, 0, 1), 0.0), *finals]
 
         gradient = jax.grad(squares, argnums=(1, 2))
         close(ours(params, xs), theirs(variables, xs), 1e-12)
@@ -597,6 +690,43 @@ def test_keras_errors_name_all_that_is_wrong(keras):
         ValueError, match=r"kernel: expected shape \[5, 20\], got \[5, 19\]\n  bias: expected shape \[20\], got \[21\]"
     ):
         interop.keras.load([np.ones(s, "float32") for s in ((F, 20), (H, 19), (21,))])
+
+
+@quiet
+def test_keras_convolution_of_another_kind_is_refused_with_all_reasons(keras):
+    settings = {"activation": "relu", "recurrent_activation": "hard_sigmoid", "go_backwards": True}
+    with pytest.raises(ValueError) as info:
+        interop.keras.load(keras.layers.ConvLSTM2D(H, 3, strides=2, data_format="channels_first", **settings))
+    assert str(info.value).splitlines()[1:-1] == [
+        "  activation: expected 'tanh', got 'relu'",
+        "  recurrent_activation: expected 'sigmoid', got 'hard_sigmoid'",
+        "  go_backwards: expected False, got True",
+        "  padding: expected 'same', got 'valid'",
+        "  strides: expected (1, 1), got (2, 2)",
+        "  data_format: expected 'channels_last', got 'channels_first'",
+    ]
+    layer = keras.layers.Bidirectional(keras.layers.ConvLSTM2D(H, 3, dilation_rate=(2, 1), padding="same"))
+    with pytest.raises(ValueError) as info:
+        interop.keras.load(layer)
+    reason = "dilation_rate: expected (1, 1), got (2, 1)"
+    assert str(info.value).splitlines()[1:-1] == [f"  {side} {reason}" for side in ("forward", "backward")]
+    with pytest.raises(ValueError, match="expected SimpleRNN, GRU, LSTM, ConvLSTM2D or Bidirectional, got ConvLSTM1D"):
+        interop.keras.load(keras.layers.ConvLSTM1D(H, 3))
+
+
+@quiet
+def test_keras_convolution_errors_name_all_that_is_wrong(keras):
+    arrays = [np.ones(shape, "float32") for shape in ((3, 2, F, 20), (3, 3, H, 20), (2, 20))]
+    with pytest.raises(ValueError) as info:
+        interop.keras.load(arrays, image=(4, 5))
+    assert str(info.value).splitlines()[1:-1] == [
+        "  recurrent_kernel: expected shape [3, 2, 5, 20], got [3, 3, 5, 20]",
+        "  bias: expected shape [20], got [2, 20]",
+    ]
+    layer = keras.layers.ConvLSTM2D(H, 3, padding="same")
+    layer.build((B, T, 4, 5, F))
+    with pytest.raises(ValueError, match=r"image must be \(4, 5\), as in the layer, or be left out; got \(5, 4\)"):
+        interop.keras.load(layer, image=(5, 4))
 
 
 def test_keras_has_no_stack():

@@ -16,6 +16,7 @@ from seqjax.cells.janet import JANET as JANET
 from seqjax.cells.lstm import LSTM as LSTM
 from seqjax.cells.lstm import GateRecurrentLSTMCarry as GateRecurrentLSTMCarry
 from seqjax.cells.mgu import MGU as MGU
+from seqjax.cells.mgu import TiedGRU as TiedGRU
 from seqjax.cells.mingru import MinGRU as MinGRU
 from seqjax.cells.multiplicative import MultiplicativeLSTM as MultiplicativeLSTM
 from seqjax.cells.parts import HiddenCarry as HiddenCarry

@@ -84,7 +84,8 @@ class ConvLSTM(_Convolutional):
       ValueError: a setting is not one of those named above, or the steps of xs are images of another size.
 
     The paper has peepholes with a weight for every pixel; Keras ``ConvLSTM2D`` and most others leave them out, as here.
-    Keras starts its recurrent kernel orthogonal over its flattened rows, and squashes gates with its own sigmoid.
+    Keras starts its recurrent kernel orthogonal over its flattened rows, and pads inputs only with ``padding="same"``. Flax
+    Linen's ``ConvLSTMCell`` has the gates in the order i, g, f, o, and adds the one to f at every step.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj

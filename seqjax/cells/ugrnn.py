@@ -29,7 +29,8 @@ class UGRNN(parts.Dense, GatedCell):
     Raises:
       ValueError: a setting is not one of those named above.
 
-    TensorFlow's ``UGRNNCell`` adds its ``forget_bias`` of one at every step, here it is where the bias starts.
+    TensorFlow's ``UGRNNCell`` adds its ``forget_bias`` of one at every step, here it is where the bias starts. Flax Linen
+    has this cell as ``MGUCell(reset_gate=False)``.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Any
 
-from seqjax.cells import GRU, LSTM, ChoGRU, Elman
+from seqjax.cells import GRU, LSTM, ChoGRU, ConvLSTM, Elman
 from seqjax.interop import weights
 
-_BLOCKS = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
+_BLOCKS = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4, "ConvLSTM2D": 4}
 _ACTIVATIONS = {"tanh": "tanh", "relu": "relu", "sigmoid": "sigmoid", "linear": "identity"}
 _MERGES = {"concat": "concatenate", "sum": "sum", "mul": "product"}
 
@@ -21,11 +21,13 @@ class Layout:
     bias: bool
     reset_after: bool
     both: bool
+    window: tuple[int, ...] = ()  # of a convolution
 
     @property
     def kind(self):
         """The class of its cells."""
-        return {1: Elman, 3: GRU if self.reset_after else ChoGRU, 4: LSTM}[self.blocks]
+        kinds = {1: Elman, 3: GRU if self.reset_after else ChoGRU, 4: ConvLSTM if self.window else LSTM}
+        return kinds[self.blocks]
 
     @property
     def sides(self):
@@ -46,7 +48,8 @@ class Layout:
         """Shapes by name."""
         columns = self.blocks * self.features
         bias = (2, columns) if self.kind is GRU else (columns,)
-        shapes = ((self.inputs, columns), (self.features, columns), bias)[: len(self.names)]
+        kernels = ((*self.window, rows, columns) for rows in (self.inputs, self.features))
+        shapes = (*kernels, bias)[: len(self.names)]
         return dict(zip(self.all_names, shapes * len(self.sides), strict=True))
 
 
@@ -59,16 +62,19 @@ def infer(owner, arrays, said, reset_after):
     any_layout = Layout(1, 1, 1, reset_after=False, **shared)
     given = dict(zip(any_layout.all_names, arrays, strict=True))
     kernel, recurrent = arrays[:2]
-    shared["inputs"] = kernel.shape[0] if kernel.ndim == 2 else "F"
-    possible = (said["blocks"],) if "blocks" in said else (4, 3, 1)
+    shared["window"] = next((array.shape[:2] for array in (kernel, recurrent) if array.ndim == 4), ())
+    axes = 4 if shared["window"] else 2
+    shared["inputs"] = kernel.shape[-2] if kernel.ndim == axes else "F"
+    possible = (said["blocks"],) if "blocks" in said else (4,) if shared["window"] else (4, 3, 1)
     after = _reset_after(owner, arrays, said.get("reset_after"), reset_after)
-    columns = sorted({array.shape[-1] for array in (kernel, recurrent) if array.ndim == 2})
+    columns = sorted({array.shape[-1] for array in (kernel, recurrent) if array.ndim == axes})
     layouts = [
         Layout(k, features=c // k, reset_after=bool(after), **shared) for c in columns for k in possible if c and c % k == 0
     ]
     if not layouts:
         lines = [f"{name}: of shape {list(array.shape)}" for name, array in given.items()]
-        weights.refuse(owner, lines, "Expected a kernel [F, K*H] and a recurrent_kernel [H, K*H], K gates side by side.")
+        advice = "Expected a kernel [F, K*H] and a recurrent_kernel [H, K*H], K gates side by side; of images [h, w, ...]."
+        weights.refuse(owner, lines, advice)
     layout = min(layouts, key=lambda layout: len(weights.problems(layout.shapes(), given)))
     if layout.blocks == 3 and after is None:
         raise ValueError(f"{owner}: arrays without biases do not tell where a GRU resets; say reset_after=True or False.")
@@ -76,31 +82,31 @@ def infer(owner, arrays, said, reset_after):
 
 
 def settings_of(owner, layer):
-    """What a layer says of itself: blocks, activation, reset_after, merge.
+    """What a layer says of itself: blocks, activation, reset_after, image, merge.
 
     Raises:
       ValueError: nothing here expresses what it says.
     """
-    config = layer.get_config()
-    if "merge_mode" not in config:
-        said, lines = _cell_settings(type(layer).__name__, config, go_backwards=False)
+    if not hasattr(layer, "merge_mode"):
+        said, lines = _settings_of_one(layer, go_backwards=False)
     else:
-        parts = [(config["layer"], False), (config["backward_layer"], True)]
-        (said, lines), (other, more) = (_cell_settings(p["class_name"], p["config"], way) for p, way in parts)
+        parts = ((layer.forward_layer, False), (layer.backward_layer, True))
+        (said, lines), (other, more) = (_settings_of_one(part, way) for part, way in parts)
         lines = [f"forward {line}" for line in lines] + [f"backward {line}" for line in more]
         if not lines and said != other:
             lines = [f"expected the same layer in both directions, got {said} and {other}"]
-        if config["merge_mode"] not in _MERGES:
-            lines.append(f"merge_mode: expected {', '.join(map(repr, _MERGES))}, got {config['merge_mode']!r}")
-        said["merge"] = _MERGES.get(config["merge_mode"])
+        if layer.merge_mode not in _MERGES:
+            lines.append(f"merge_mode: expected {', '.join(map(repr, _MERGES))}, got {layer.merge_mode!r}")
+        said["merge"] = _MERGES.get(layer.merge_mode)
     weights.refuse(
         owner, lines, "Nothing here computes the same. A list, layer.get_weights(), is read as if it said nothing."
     )
     return said
 
 
-def _cell_settings(name, config, go_backwards):
+def _settings_of_one(layer, go_backwards):
     """What one direction says, and lines about what cannot be told in ours."""
+    name, config = type(layer).__name__, layer.get_config()
     blocks = _BLOCKS.get(name.removesuffix("Cell"))
     if blocks is None:
         return {}, [f"layer: expected {', '.join(_BLOCKS)} or Bidirectional, got {name}"]
@@ -108,10 +114,18 @@ def _cell_settings(name, config, go_backwards):
     if "reset_after" in config:
         said["reset_after"] = config["reset_after"]
     expected = {
-        "activation": ("tanh",) if blocks == 3 else tuple(_ACTIVATIONS),
+        "activation": ("tanh",) if blocks == 3 or name == "ConvLSTM2D" else tuple(_ACTIVATIONS),
         "recurrent_activation": ("sigmoid",),
         "go_backwards": (go_backwards,),
     }
+    if name == "ConvLSTM2D":
+        said["image"] = getattr(layer.cell, "spatial_dims", None)
+        expected |= {
+            "padding": ("same",),
+            "strides": ((1, 1),),
+            "dilation_rate": ((1, 1),),
+            "data_format": ("channels_last",),
+        }
     told = {setting: config[setting] for setting in expected if setting in config}
     lines = [
         f"{s}: expected {' or '.join(map(repr, expected[s]))}, got {v!r}" for s, v in told.items() if v not in expected[s]

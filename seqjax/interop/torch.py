@@ -91,9 +91,9 @@ def dump(recurrence, params, *, prefix=""):
     bias = any(part.use_bias or part.recurrent_bias for layer in layers for part, _ in layer)
     state: dict[str, np.ndarray] = {}
     for k, layer in enumerate(layers):
-        for (part, own), suffix in zip(layer, (f"_l{k}", f"_l{k}_reverse"), strict=False):
+        for (_, own), suffix in zip(layer, (f"_l{k}", f"_l{k}_reverse"), strict=False):
             if bias:
-                own = own | dict(zip(("bias", "recurrent_bias"), weights.biases(part, own), strict=True))
+                own = own | dict(zip(("bias", "recurrent_bias"), weights.biases(own), strict=True))
             state |= {f"{prefix}{theirs}{suffix}": _transposed(own[ours]) for theirs, ours in NAMES.items() if ours in own}
     return state
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import checks
-from seqjax.cells import GRU, LSTM, Elman
+from seqjax.cells import GRU, LSTM, ConvLSTM, Elman, TiedGRU
 
 # What every framework can express, or what changes nothing in what a cell computes from its parameters.
 _FREE = {"features", "use_bias", "recurrent_bias", "param_dtype", "state_dtype", "engine"}
-_STARTS = {"kernel_init", "recurrent_init", "forget_bias", "chrono"}
+_STARTS = {"kernel_init", "recurrent_init", "forget_bias", "update_bias", "chrono"}
 
 
 def to_numpy(tensor):
@@ -75,6 +75,19 @@ def activation(owner, kind, asked, said, name="activation"):
     return found or "tanh"
 
 
+def images(owner, kind, asked, said, window):
+    """The settings of a convolutional cell, none of another: arrays tell its window, the caller or the layer its images."""
+    if kind is not ConvLSTM:
+        if asked is not None:
+            raise ValueError(f"{owner}: a {kind.__name__} reads no images; leave out image={asked!r}.")
+        return {}
+    if None not in (asked, said) and asked != said:
+        raise ValueError(f"{owner}: image must be {said!r}, as in the layer, or be left out; got {asked!r}.")
+    if asked is None and said is None:
+        raise ValueError(f"{owner}: arrays do not tell the size of images; say image=(height, width).")
+    return {"image": said if asked is None else asked, "window": window}
+
+
 def cell(owner, kind, features, activation, **settings):
     """A cell, with the activation where its kind has one to choose."""
     if kind is Elman:
@@ -108,23 +121,23 @@ def check_params(recurrence, params):
     """Refuses params that are not those of the recurrence."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     kernels = [leaf.shape for path, leaf in leaves if path and jax.tree_util.keystr(path[-1:], simple=True) == "kernel"]
-    width = next((shape[0] for shape in kernels if shape), 1)
-    checks.parameters(recurrence, params, jax.ShapeDtypeStruct((1, 1, width), jnp.float32))
+    width = next((shape[-2] for shape in kernels if len(shape) > 1), 1)
+    image = getattr(getattr(recurrence, "forward", recurrence), "image", ())
+    checks.parameters(recurrence, params, jax.ShapeDtypeStruct((1, 1, *image, width), jnp.float32))
 
 
-def biases(part, params):
-    """``bias`` and ``recurrent_bias`` [K*H], zeros where the cell has none."""
+def biases(params):
+    """``bias`` and ``recurrent_bias`` [K*H] of a cell, zeros where it has none."""
     zeros = np.zeros(params["recurrent_kernel"].shape[-1:], params["recurrent_kernel"].dtype)
-    bias = np.asarray(params["bias"]) if part.use_bias else zeros
-    return bias, np.asarray(params["recurrent_bias"]) if part.recurrent_bias else zeros
+    return np.asarray(params.get("bias", zeros)), np.asarray(params.get("recurrent_bias", zeros))
 
 
 def summed_biases(part, params):
-    """The same, with one bias where two only ever add up; what a GRU multiplies by its reset gate stays apart."""
-    bias, recurrent = biases(part, params)
-    if not part.recurrent_bias:
+    """The same, with one bias where two only ever add up; what a gate multiplies in the new one, the last, stays apart."""
+    bias, recurrent = biases(params)
+    if "recurrent_bias" not in params:
         return bias, recurrent
-    kept = 2 * part.features if isinstance(part, GRU) else len(recurrent)
+    kept = len(recurrent) - part.features if isinstance(part, GRU | TiedGRU) else len(recurrent)
     inside = np.concatenate([np.zeros_like(recurrent[:kept]), recurrent[kept:]])
     return np.concatenate([bias[:kept] + recurrent[:kept], bias[kept:]]), inside
 
