@@ -159,8 +159,8 @@ def ctc(logits, targets, *, mask=None, target_lengths=None, blank=0, reduce="seq
     targets, lengths = jnp.asarray(targets).astype(jnp.int32), lengths.astype(jnp.int32)
     valid = jnp.arange(L, dtype=jnp.int32) < lengths[..., None]
     possible = mask.sum(0) >= _steps_needed(jnp, targets, valid)
-    logits = _widened(zero_unless(mask & possible, jnp.asarray(logits)))
-    nats = _optax_ctc(logits, mask, jnp.where(valid, targets, blank), valid, blank)
+    logits = _widened(zero_unless(mask, jnp.asarray(logits)))
+    nats = _optax_ctc(logits, mask, targets, valid, blank)
     nats = jnp.where(possible, nats, jnp.inf)
     right = (targets >= 0) & (targets < V) & (targets != blank) | ~valid
     nats = jnp.where(right.all(-1) & (lengths >= 0) & (lengths <= L), nats, jnp.nan)
@@ -171,13 +171,13 @@ def _optax_ctc(logits, mask, targets, valid, blank):
     """``optax.ctc_loss`` of time-major logits with any number of batch axes: nats [B]."""
     T, *batch, V = logits.shape
     logits = jnp.where(jnp.isneginf(logits), _LOG_ZERO, logits)  # Optax multiplies by one-hot vectors, and 0 * inf is NaN
-    B, dtype = int(np.prod(batch)), logits.dtype
+    B, L, dtype = int(np.prod(batch)), targets.shape[-1], logits.dtype
     with jax.numpy_dtype_promotion("standard"):  # Optax adds float32 to whatever logits are
         nats = optax.ctc_loss(
             logits.reshape(T, B, V).swapaxes(0, 1),
             (~mask).reshape(T, B).T.astype(dtype),
-            targets.reshape(B, -1),
-            (~valid).reshape(B, -1).astype(dtype),
+            targets.reshape(B, L),
+            (~valid).reshape(B, L).astype(dtype),
             blank_id=blank,
         )
     return nats.reshape(tuple(batch)).astype(dtype)
@@ -283,6 +283,8 @@ def _check_ctc(logits, targets, mask, target_lengths, blank, reduce):
     (T, *batch, V) = logits.shape
     if len(targets.shape) != len(batch) + 1 or list(targets.shape[:-1]) != batch:
         raise ValueError(f"ctc: targets have shape {list(targets.shape)}, expected batch first, {[*batch, 'L']}.")
+    if not T:
+        raise ValueError("ctc: expected at least one step, got none; mark steps as invalid where a sequence has none.")
     if not isinstance(blank, int) or not 0 <= blank < V:
         raise ValueError(f"ctc: blank must be the index of a symbol, in 0..{V - 1}; got {blank!r}.")
     if target_lengths is not None:

@@ -221,8 +221,8 @@ def test_ctc_is_the_sum_over_all_paths(blank, forbids, seed):
         logits[2:4, :, blank] = -np.inf
     expected = [summed(logits[mask[:, b], b], targets[b, : lengths[b]], blank) for b in range(4)]
     logits[~mask] = np.nan
-    for b in range(4):
-        targets[b, lengths[b] :] = -1
+    if forbids:  # else what stands beyond the length is a symbol, maybe the last one again
+        targets[np.arange(3) >= lengths[:, None]] = -1
     got = np.asarray(compiled(logits, targets, mask, lengths, blank))
     np.testing.assert_allclose(np.where(got > 5e4, np.inf, got) if forbids else got, expected, rtol=1e-9, atol=1e-9)
 
@@ -246,6 +246,13 @@ def test_ctc_takes_any_batch_axes_and_averages_sequences():
     np.testing.assert_allclose(compiled(logits[:, 0, 0], targets[0, 0], None, None), expected[0][0], rtol=1e-9)
 
 
+def test_ctc_does_not_count_sequences_of_nothing():
+    logits, mask, lengths = np.zeros((2, 3, 3)), np.ones((2, 3), bool), np.array([1, 0, 0])
+    mask[:, 2] = False  # the second says nothing in two steps, the third has none
+    expected = -(np.log(3 / 9) + np.log(1 / 9)) / 2
+    np.testing.assert_allclose(ctc(logits, np.full((3, 1), 2), mask=mask, target_lengths=lengths), expected, rtol=1e-9)
+
+
 def test_ctc_of_no_target_is_blanks_throughout():
     logits = np.random.default_rng(2).normal(size=(4, 2, 3))
     expected = -jax.nn.log_softmax(logits)[..., 0].sum(0)
@@ -261,6 +268,7 @@ def test_ctc_of_a_target_that_is_no_symbol_is_nan_where_it_cannot_be_seen(wrong)
 
 @pytest.mark.parametrize(("changed", "error", "message"), [
     ({"logits": Y}, TypeError, "logits must be floating point"),
+    ({"logits": X[:0]}, ValueError, "at least one step"),
     ({"targets": X[0]}, TypeError, "targets must be integers"),
     ({"targets": Y}, ValueError, r"targets have shape \[4, 3\], expected batch first, \[3, 'L'\]"),
     ({"targets": np.full((3, 2), 5)}, ValueError, r"0..4, .* got 5..5"),

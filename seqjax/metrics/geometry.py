@@ -115,7 +115,7 @@ def is_simple(polygon):
     """
     starts = _points("is_simple", polygon)
     N = len(starts)
-    if N < 3 or len(np.unique(starts, axis=0)) < N:
+    if N < 3:
         return False
     ends, before = np.roll(starts, -1, axis=0), np.roll(starts, 1, axis=0)
     forward = ((ends - starts) * (starts - before)).sum(-1) > 0
