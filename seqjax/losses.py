@@ -79,7 +79,8 @@ def sequence_cross_entropy(logits, targets, *, mask=None, label_smoothing=0.0, r
 def coverage_loss(weights, *, mask=None, reduce="token"):
     r"""What a decoder attends to although it has attended to it before.
 
-    .. math:: \ell_t = \sum_s \min(a_{ts}, c_{ts}), \qquad c_t = \sum_{t' < t} a_{t'}
+    .. math::
+       \ell_t = \sum_s \min(a_{ts}, c_{ts}), \qquad c_t = \sum_{t' < t} a_{t'}
 
     It is zero at the first step, and at most one.
 
@@ -119,7 +120,8 @@ def coverage_loss(weights, *, mask=None, reduce="token"):
 def ctc(logits, targets, *, mask=None, target_lengths=None, blank=0, reduce="sequence"):
     r"""Connectionist temporal classification: the symbols are known, the steps at which they are said are not.
 
-    .. math:: \ell = -\log \sum_{\pi \in \mathcal{B}^{-1}(y)} \prod_t p_t(\pi_t), \quad p_t = \mathrm{softmax}(x_t)
+    .. math::
+       \ell = -\log \sum_{\pi \in \mathcal{B}^{-1}(y)} \prod_t p_t(\pi_t), \quad p_t = \mathrm{softmax}(x_t)
 
     B merges what is repeated and then removes blanks, so that y of L symbols needs at least L steps, and one more for every
     symbol that is the same as the one before. Computed by ``optax.ctc_loss``.

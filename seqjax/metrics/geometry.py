@@ -79,7 +79,8 @@ def same_polygon(predicted, expected, *, directed=False):
 def polygon_area(polygon):
     r"""The area of a simple polygon, whichever way it goes around.
 
-    .. math:: \tfrac12 \Big| \sum_i x_i y_{i+1} - x_{i+1} y_i \Big|
+    .. math::
+       \tfrac12 \Big| \sum_i x_i y_{i+1} - x_{i+1} y_i \Big|
 
     Args:
       polygon: corners ``[N, 2]``, in order; zero if there are fewer than three. Where the boundary crosses itself, the

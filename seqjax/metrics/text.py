@@ -148,7 +148,8 @@ def chrf(hypotheses, references, *, word_order=0, lowercase=False):
 def alignment_error_rate(alignments, sure, possible=None):
     r"""How far alignments of a corpus are from those that people made.
 
-    .. math:: \mathrm{AER} = 1 - \frac{|A \cap S| + |A \cap P|}{|A| + |S|}, \qquad S \subseteq P
+    .. math::
+       \mathrm{AER} = 1 - \frac{|A \cap S| + |A \cap P|}{|A| + |S|}, \qquad S \subseteq P
 
     Args:
       alignments: for each sentence the pairs (position, position) that were found, in any order.
