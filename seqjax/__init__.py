@@ -48,7 +48,7 @@ from seqjax.recurrence import Recurrence as Recurrence
 
 __version__ = "0.1.0"
 
-_MODULES = ("attention", "data", "decode", "interop", "linen", "nnx", "testing", "train")
+_MODULES = ("attention", "data", "decode", "interop", "linen", "losses", "metrics", "nnx", "testing", "train")
 
 
 def __getattr__(name):

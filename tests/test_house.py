@@ -93,7 +93,18 @@ def test_public_name_has_a_docstring(name):
     assert not own.startswith(f"{name}("), f"{name} has the docstring that Python made for it"
 
 
-PARTS = ("attention", "data", "decode", "interop.flax", "interop.keras", "interop.torch", "testing", "train")
+PARTS = (
+    "attention",
+    "data",
+    "decode",
+    "interop.flax",
+    "interop.keras",
+    "interop.torch",
+    "losses",
+    "metrics",
+    "testing",
+    "train",
+)
 
 
 @pytest.mark.parametrize("name", PARTS)
