@@ -5,7 +5,7 @@ import textwrap
 
 import griffe
 
-_MATH = re.compile(r"^(?P<indent> *)\.\. math::\n(?P<body>(?:(?P=indent) +.*\n|\s*\n)+)", re.MULTILINE)
+_MATH = re.compile(r"^(?P<indent> *)\.\. math::(?P<body>.*\n(?:(?P=indent) +.*\n|\s*\n)*)", re.MULTILINE)
 _LINK = re.compile(r"`([^`<]+?)\s*<([^`>]+)>`_", re.DOTALL)
 
 

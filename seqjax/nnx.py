@@ -102,6 +102,18 @@ class RNN(nnx.Module):
         """The state before the first step of a batch of shape ``batch_shape``, such as ``(32,)``."""
         return self.recurrence.initial_carry(self._values(), tuple(batch_shape))
 
+    def start(self, *args, **kwargs):
+        """``recurrence.start`` with the parameters: the carry of one that is given more than a batch to start from.
+
+        Such as the memory ``[B, S, M]`` of :class:`seqjax.attention.Attend`, batch first; for ``initial_carry`` of a call.
+
+        Raises:
+          TypeError: the recurrence has nothing to be given.
+        """
+        if not hasattr(self.recurrence, "start"):
+            raise TypeError(f"RNN({self.recurrence}): starts from nothing but initialize_carry((B,)).")
+        return self.recurrence.start(self._values(), *args, **kwargs)
+
     def set_view(self, deterministic: bool | None = None):
         """Lets ``nnx.view(model, deterministic=...)`` reach this module.
 

@@ -359,3 +359,22 @@ def test_wrong_calls_are_refused(xs):
         rnn()([[1.0, 2.0]])
     with pytest.raises(ValueError, match=r"xs has 4 features but params.*expects 2"):
         rnn()(jnp.ones((B, T, 4)))
+
+
+def test_start_gives_a_decoder_its_memory_with_the_parameters_of_the_module(xs):
+    decoder = sj.nnx.RNN(sj.attention.Attend(sj.GRU(H), sj.attention.Bilinear(), 4), F, rngs=nnx.Rngs(0))
+    memory, mask = (
+        jnp.asarray(np.random.default_rng(0).normal(size=(B, 6, 4)), jnp.float32),
+        jnp.arange(6) < jnp.array([[6], [2], [4]]),
+    )
+    carry, ys = decoder(xs, initial_carry=decoder.start(memory, mask))
+    start = decoder.recurrence.start(nnx.to_pure_dict(nnx.state(decoder))["params"], memory, mask)
+    _, zs = decoder(xs, initial_carry=start)
+    np.testing.assert_array_equal(ys, zs)
+    assert carry.memory.values.shape == (B, 6, 4)
+    assert not np.allclose(ys, decoder(xs)[1])
+
+
+def test_start_of_what_is_given_nothing_is_refused():
+    with pytest.raises(TypeError, match=r"starts from nothing but initialize_carry"):
+        rnn().start(jnp.ones((B, 6, 4)))
