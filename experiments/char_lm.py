@@ -258,7 +258,8 @@ class Task:
                 carry, logits = self.model(weights)(token[:, None], carry)
                 return carry, logits[:, 0]
 
-            return draw(step, carry, token, key, length=length, temperature=temperature, top_k=top_k, top_p=top_p)
+            drawn = draw(step, carry, token, key, length=length, temperature=temperature, top_k=top_k, top_p=top_p)
+            return drawn.carry, drawn.tokens
 
         return jax.jit(run, static_argnums=(4, 5, 6, 7))
 

@@ -43,7 +43,7 @@ def test_greedy_is_the_loop_of_likeliest_symbols():
         carry, logits = STEP(carry, token)
         token = jnp.argmax(logits, axis=-1)
         expected.append(token)
-    last, tokens = drawn(12, temperature=0)
+    last, tokens, *_ = drawn(12, temperature=0)
     assert tokens.shape == (12, B) and tokens.dtype == TOKEN.dtype
     assert np.array_equal(tokens, jnp.stack(expected))
     assert len(set(np.asarray(tokens).ravel().tolist())) > 2, "not one symbol for ever"
@@ -52,28 +52,28 @@ def test_greedy_is_the_loop_of_likeliest_symbols():
 
 
 def test_a_low_temperature_is_nearly_greedy_and_a_high_one_is_not():
-    greedy = drawn(40, temperature=0)[1]
-    assert np.array_equal(drawn(40, temperature=1e-4)[1], greedy)
-    assert np.array_equal(drawn(40, top_k=1)[1], greedy)
-    assert np.array_equal(drawn(40, top_p=1e-6)[1], greedy)
-    assert not np.array_equal(drawn(40, temperature=2.0)[1], greedy)
+    greedy = drawn(40, temperature=0).tokens
+    assert np.array_equal(drawn(40, temperature=1e-4).tokens, greedy)
+    assert np.array_equal(drawn(40, top_k=1).tokens, greedy)
+    assert np.array_equal(drawn(40, top_p=1e-6).tokens, greedy)
+    assert not np.array_equal(drawn(40, temperature=2.0).tokens, greedy)
 
 
 def test_the_same_seed_draws_the_same_and_another_one_does_not():
-    again = sample(STEP, CARRY, TOKEN, jax.random.key(0), length=30)[1]
-    assert np.array_equal(drawn(30)[1], again)
-    assert not np.array_equal(drawn(30)[1], drawn(30, seed=1)[1])
+    again = sample(STEP, CARRY, TOKEN, jax.random.key(0), length=30).tokens
+    assert np.array_equal(drawn(30).tokens, again)
+    assert not np.array_equal(drawn(30).tokens, drawn(30, seed=1).tokens)
 
 
 def test_streams_draw_on_their_own():
-    _, tokens = sample(STEP, jnp.zeros((2, F)), jnp.array([1, 1]), jax.random.key(0), length=30, temperature=2.0)
+    _, tokens, *_ = sample(STEP, jnp.zeros((2, F)), jnp.array([1, 1]), jax.random.key(0), length=30, temperature=2.0)
     assert not np.array_equal(tokens[:, 0], tokens[:, 1])
 
 
 @pytest.mark.parametrize("wanted", [{"temperature": 0}, {}, {"temperature": 0.7, "top_k": 3, "top_p": 0.9}])
 def test_pieces_are_the_whole(wanted):
     """With the keys that one long generation would have used, which is what makes pieces comparable."""
-    whole_carry, whole = drawn(10, **wanted)
+    whole_carry, whole, *_ = drawn(10, **wanted)
     keys = jax.random.split(jax.random.key(0), 10)
     carry, token, pieces = CARRY, TOKEN, []
     for key in keys:
@@ -86,14 +86,14 @@ def test_pieces_are_the_whole(wanted):
 
 @pytest.mark.parametrize("cut", [1, 4, 9])
 def test_generation_goes_on_from_the_carry_and_the_last_symbol(cut):
-    carry, head = drawn(cut, temperature=0)
-    last, tail = sample(STEP, carry, head[-1], jax.random.key(5), length=10 - cut, temperature=0)
-    whole_carry, whole = drawn(10, temperature=0)
+    carry, head, *_ = drawn(cut, temperature=0)
+    last, tail, *_ = sample(STEP, carry, head[-1], jax.random.key(5), length=10 - cut, temperature=0)
+    whole_carry, whole, *_ = drawn(10, temperature=0)
     assert np.array_equal(jnp.concatenate([head, tail]), whole)
     np.testing.assert_allclose(last, whole_carry, rtol=1e-5, atol=1e-6)
 
 
-def allowed(logits, temperature, top_k, top_p):
+def allowed(logits, temperature, top_k, top_p, min_p):
     """The definition, one row at a time, and the probabilities: float64."""
     logits = np.asarray(logits, np.float64) / temperature
     order = np.argsort(-logits, kind="stable")
@@ -107,6 +107,10 @@ def allowed(logits, temperature, top_k, top_p):
         margin = np.abs(reached - top_p).min()
         count = np.searchsorted(reached, top_p) + 1  # the fewest that together have at least top_p
         order, probabilities = order[:count], probabilities[:count]
+    if min_p is not None:
+        margin = min(margin, np.abs(probabilities - min_p * probabilities.max()).min() if min_p < 1 else np.inf)
+        enough = probabilities >= min_p * probabilities.max()
+        order, probabilities = order[enough], probabilities[enough]
     full = np.zeros(len(logits))
     full[order] = probabilities / probabilities.sum()
     return full, margin
@@ -117,15 +121,17 @@ SETTINGS = st.tuples(
     st.sampled_from([0.5, 1.0, 2.0]),
     st.sampled_from([None, 1, 2, 4, 6, 9]),
     st.sampled_from([None, 0.05, 0.3, 0.6, 0.9, 1.0]),
+    st.sampled_from([None, 0.0, 0.1, 0.4, 1.0]),
 )
 
 
-@functools.partial(jax.jit, static_argnames=("temperature", "top_k", "top_p"))
-def many(key, logits, temperature, top_k, top_p):
-    return choose(key, jnp.broadcast_to(logits, (DRAWS, V)), temperature=temperature, top_k=top_k, top_p=top_p)
+@functools.partial(jax.jit, static_argnames=("temperature", "top_k", "top_p", "min_p"))
+def many(key, logits, temperature, top_k, top_p, min_p):
+    logits = jnp.broadcast_to(logits, (DRAWS, V))
+    return choose(key, logits, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     order=st.permutations(range(V)),
     gaps=st.lists(st.floats(0.05, 1.0), min_size=V, max_size=V),
@@ -133,13 +139,12 @@ def many(key, logits, temperature, top_k, top_p):
     seed=st.integers(0, 1000),
 )
 def test_what_is_drawn_is_allowed_and_what_is_allowed_is_drawn(order, gaps, wanted, seed):
-    temperature, top_k, top_p = wanted
     logits = np.zeros(V, np.float32)
     logits[list(order)] = np.cumsum(gaps, dtype=np.float32)  # no two alike
-    probabilities, margin = allowed(logits, temperature, top_k, top_p)
+    probabilities, margin = allowed(logits, *wanted)
     if margin < 1e-5:
         return  # the share falls on the edge of a symbol, where float32 may round either way
-    found = np.bincount(many(jax.random.key(seed), logits, temperature, top_k, top_p), minlength=V) / DRAWS
+    found = np.bincount(many(jax.random.key(seed), logits, *wanted), minlength=V) / DRAWS
     assert set(np.flatnonzero(found)) <= set(np.flatnonzero(probabilities)), "only what is allowed"
     likely = set(np.flatnonzero(probabilities > 0.04))  # missed with less than 1e-9
     assert likely <= set(np.flatnonzero(found)), "all of it"
@@ -160,6 +165,11 @@ def test_rows_have_their_own_nuclei():
     ({"top_k": 0}, "top_k must be at least 1"),
     ({"top_p": 0.0}, "top_p must be in .0, 1., got 0.0"),
     ({"top_p": 1.5}, "top_p must be in .0, 1., got 1.5"),
+    ({"min_p": 1.5}, "min_p must be in .0, 1., got 1.5"),
+    ({"min_p": float("nan")}, "min_p must be in .0, 1."),
+    ({"stop": V}, "stop token 6 is outside of the vocabulary"),
+    ({"min_length": 4}, "min_length must be from 0 to 3"),
+    ({"prefix": np.zeros((1, 2), int)}, "prefix must be time-major, .P, 3."),
     ({"temperature": float("nan")}, "temperature must be at least 0"),
     ({"top_p": float("nan")}, "top_p must be in"),
 ])  # fmt: skip

@@ -8,7 +8,7 @@ import optax
 import seqjax as sj
 from experiments.lecture_notes.registry import check
 from experiments.lecture_notes.tools import require, run, shapes_of
-from seqjax.decode import sample
+from seqjax import decode
 
 ALPHABET = "helo"
 HELLO = np.array([ALPHABET.index(letter) for letter in "hello"])
@@ -28,7 +28,7 @@ def greedy(cell, params, head):
         return carry, ys[0] @ head
 
     carry = sj.HiddenCarry(jnp.zeros((1, cell.features), head.dtype))
-    return sample(step, carry, jnp.zeros((1,), jnp.int32), jax.random.key(0), length=4, temperature=0)[1][:, 0]
+    return decode.greedy(step, carry, jnp.zeros((1,), jnp.int32), length=4).tokens[:, 0]
 
 
 def spell(tokens):

@@ -26,7 +26,7 @@ from experiments.lecture_notes.tools import (
     require,
     run,
 )
-from seqjax.decode import sample
+from seqjax.decode import greedy
 
 WIDE = 16  # fewer units write the same symbol again and again
 
@@ -63,7 +63,7 @@ def write(writer, h, *, length):
         return carry, ys[0] @ writer.head.T
 
     start = jnp.zeros((len(h),), jnp.int32)
-    return sample(step, sj.HiddenCarry(h), start, jax.random.key(0), length=length, temperature=0)[1]
+    return greedy(step, sj.HiddenCarry(h), start, length=length).tokens
 
 
 @check("S1 S3", "one to many: an output sequence from one vector, each output read as the next input")
