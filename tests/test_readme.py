@@ -72,9 +72,9 @@ def test_skeleton_is_a_cell_of_at_most_forty_lines_and_keeps_the_laws(monkeypatc
 
 
 def exported():
-    """The recurrences that the package exports, without the contracts."""
-    classes = {value for value in vars(sj).values() if inspect.isclass(value)}
-    return {cls for cls in classes if issubclass(cls, sj.Recurrence)} - set(CONTRACTS)
+    """The recurrences that the package and its attention export, without the contracts."""
+    classes = {value for part in (sj, sj.attention) for value in vars(part).values() if inspect.isclass(value)}
+    return {cls for cls in classes if issubclass(cls, sj.Recurrence)} - {*CONTRACTS, sj.attention.Reading}
 
 
 @pytest.fixture
