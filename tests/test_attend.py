@@ -12,6 +12,7 @@ from jax.test_util import check_grads
 
 import seqjax as sj
 from seqjax.attention import Additive, Attend, Bilinear, Dot, LocationAware, Monotonic, MultiHead, ScaledDot
+from seqjax.decode.fixed import sizes_of
 from seqjax.precision import cast
 
 T, B, F, S, M, H, A = 6, 3, 2, 5, 4, 7, 8
@@ -124,7 +125,7 @@ def loops(jaxpr):
 
 def arrays_of(equation):
     """Shapes of what a scan carries from step to step, and of what it reads or writes at every step."""
-    body, first, count = equation.params["jaxpr"], equation.params["num_consts"], equation.params["num_carry"]
+    body, (first, count) = equation.params["jaxpr"], sizes_of(equation.params)
     carried = body.in_avals[first : first + count]
     return [a.shape for a in carried], [a.shape for a in (*body.in_avals[first + count :], *body.out_avals[count:])]
 

@@ -95,5 +95,19 @@ def _handed_on(equation):
     sources = _sources(getattr(inner, "jaxpr", inner))
     if name != "scan":
         return sources
-    consts, carried = params["num_consts"], params["num_carry"]
+    consts, carried = sizes_of(params)
     return [consts + i if source == consts + i else None for i, source in enumerate(sources[:carried])]
+
+
+def sizes_of(params):
+    """How many constants a scan has, and how many leaves it carries, which stand in this order before what it reads.
+
+    JAX does not document the parameters of a scan and has changed them; ``(0, 0)`` where they are others yet, which says that
+    nothing is handed on: that costs a copy and no more.
+    """
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    if "ft_in" in params:  # since JAX 0.12
+        consts, carried, _ = params["ft_in"].unpack()
+        return len(consts), len(carried)
+    return 0, 0
