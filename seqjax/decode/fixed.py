@@ -102,8 +102,8 @@ def _handed_on(equation):
 def sizes_of(params):
     """How many constants a scan has, and how many leaves it carries, which stand in this order before what it reads.
 
-    JAX does not document the parameters of a scan and has changed them; ``(0, 0)`` where they are others yet, which says that
-    nothing is handed on: that costs a copy and no more.
+    JAX does not document the parameters of a scan and has changed them; ``(0, 0)`` where they are others yet, which says
+    that nothing is handed on: that costs a copy and no more.
     """
     if "num_carry" in params:
         return params["num_consts"], params["num_carry"]
