@@ -1,5 +1,6 @@
 """What cells with a memory share: where it is kept, how it is prepared, and reading of all steps at once."""
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -82,9 +83,9 @@ class Reading(Cell):
             )
         return self._carry(params, self.cell.restart(params["cell"], carry.state, batch_shape), memory)
 
+    @abc.abstractmethod
     def _carry(self, params, state, memory) -> Any:
         """The carry from a state of the cell inside, with nothing read yet."""
-        raise NotImplementedError
 
     def project(self, params, xs):
         return self.cell.project(params["cell"], xs)
@@ -99,9 +100,9 @@ class Reading(Cell):
         ys = jax.vmap(lambda h: self._look(params, carry.memory, h))(hs)
         return carry._replace(state=state), masks.zero_unless(mask, cast(ys, xs.dtype))
 
+    @abc.abstractmethod
     def _look(self, params, memory, h):
         """The outputs [B, ...] from those of the cell inside, where no step waits for what was read."""
-        raise NotImplementedError
 
     def _run_scan(self, params, carry, us, xs, options):
         """The memory stays outside of the loop, so that no step copies it, nor keeps it for gradients."""
