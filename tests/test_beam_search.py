@@ -225,6 +225,17 @@ def test_a_search_stops_when_nothing_better_can_come():
     np.testing.assert_allclose(found.log_probabilities[:, 0], np.log([0.95, 0.03 * 0.95]), rtol=1e-6)
 
 
+def test_a_search_goes_on_while_a_long_hypothesis_may_catch_up():
+    """Stopping at once is likelier than going on, but not by what a length is worth."""
+    probabilities = jnp.array([[0.45, 0.0, 0.55], [1.0, 0.0, 0.0]])  # of symbols after 1, what comes first, and after 0
+    step = lambda carry, token: (carry, jnp.log(probabilities[1 - token]))  # noqa: E731
+    search = functools.partial(decode.beam_search, step, (), jnp.array([1]), width=2, n_best=1, length=8, stop=2)
+    assert search().lengths.tolist() == [[1]]
+    found = search(length_penalty=2.0)
+    assert found.lengths.tolist() == [[8]]
+    np.testing.assert_allclose(found.scores, np.log(0.45) / (13 / 6) ** 2, rtol=1e-6)
+
+
 def test_a_sequence_to_which_nothing_is_left_is_not_found():
     step = lambda carry, token: (carry, jnp.array([[0.3, 0.2, 0.1]]))  # noqa: E731
     found = decode.beam_search(
