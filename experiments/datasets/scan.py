@@ -1,6 +1,7 @@
 """SCAN (Lake, Baroni 2018): commands in a small language, and the actions that carry them out."""
 
 import hashlib
+import itertools
 
 from experiments.datasets.corpus import Corpus, Lines, lines_of
 from seqjax.data import Source
@@ -25,18 +26,52 @@ SPLITS = {
 
 
 def load(split):
-    """A split of SCAN, its own test set, and one in forty of the training commands held out for validation.
+    """A split of SCAN: its own test set, and one in forty of the training commands held out for validation.
 
     "simple" draws the test commands at random, "length" tests on actions longer than all of training, "jump" on commands
-    that use a verb which training has only alone.
+    with a verb that training has alone only. "generated" is as simple is, from :func:`commands` and by a hash.
     """
-    if split not in SPLITS:
-        raise ValueError(f"scan: no split {split!r}; there are {', '.join(SPLITS)}.")
-    path, *digests = SPLITS[split]
-    train, test = (_read(path.format(part=part), digest) for part, digest in zip(("train", "test"), digests, strict=True))
+    if split not in (*SPLITS, "generated"):
+        raise ValueError(f"scan: no split {split!r}; there are {', '.join(SPLITS)} and generated.")
+    train, test = _generated() if split == "generated" else _published(split)
     held_out = [_number(command) % 40 == 0 and command != "jump" for command in train.sources]
     parts = [_chosen(train, [not out for out in held_out]), _chosen(train, held_out), test]
     return Corpus(*parts, origin=f"SCAN, split {split}", tokenize="none")
+
+
+def commands():
+    """All 20,910 commands of the language."""
+    verbs, sides = ("walk", "look", "run", "jump"), ("left", "right")
+    turned = [f"{verb}{how}{side}" for verb in (*verbs, "turn") for how in (" ", " opposite ", " around ") for side in sides]
+    once = [*verbs, *turned]
+    repeated = [f"{command}{times}" for command in once for times in ("", " twice", " thrice")]
+    joined = [f"{one} {word} {other}" for word in ("and", "after") for one in repeated for other in repeated]
+    return repeated + joined
+
+
+def actions(command):
+    """What a command means (Lake, Baroni 2018, figure 7)."""
+    for word, step in (("and", 1), ("after", -1)):
+        if f" {word} " in command:
+            return list(itertools.chain(*[actions(part) for part in command.split(f" {word} ")][::step]))
+    verb, *words = command.split()
+    times = {"twice": 2, "thrice": 3}.get(words[-1], 1) if words else 1
+    own = [] if verb == "turn" else [f"I_{verb.upper()}"]
+    turn = [f"I_TURN_{side.upper()}" for side in ("left", "right") if side in words]
+    if "around" in words:
+        return (turn + own) * 4 * times
+    return (turn * (2 if "opposite" in words else 1) + own) * times
+
+
+def _generated():
+    pairs = Lines(commands(), [" ".join(actions(command)) for command in commands()])
+    tested = [_number(f"test {command}") % 5 == 0 for command in pairs.sources]
+    return _chosen(pairs, [not out for out in tested]), _chosen(pairs, tested)
+
+
+def _published(split):
+    path, *digests = SPLITS[split]
+    return [_read(path.format(part=part), digest) for part, digest in zip(("train", "test"), digests, strict=True)]
 
 
 def _read(path, sha256):
