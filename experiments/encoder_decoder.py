@@ -12,7 +12,7 @@ import optax
 import seqjax as sj
 from experiments import training
 from seqjax.data import Subwords, each_pair, pairs, shapes_for
-from seqjax.decode import beam_search
+from seqjax.decode import beam_search, greedy
 from seqjax.losses import sequence_cross_entropy
 
 SCORES = {
@@ -60,6 +60,7 @@ class Config:
     beam: int = 5
     """How many hypotheses are kept at each step of the search for an answer; 1 takes the likeliest symbol."""
     length_penalty: float = 1.0
+    """How much longer hypotheses are favoured (Wu et al. 2016)."""
     patience: int | None = None
     seed: int = 0
 
@@ -73,6 +74,11 @@ class Config:
         for field in ("dropout", "word_dropout", "label_smoothing"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{name}: {field} is a share, at least 0 and below 1, got {getattr(self, field)}.")
+
+
+def named(found, config):
+    """Metrics by the names under which they are recorded: those of the control say that it is one."""
+    return {f"{name}_no_attention": value for name, value in found.items()} if config.score == "none" else found
 
 
 class EncoderDecoder(flax.nnx.Module):
@@ -236,10 +242,12 @@ class Task:
             carry, logits = model.decode(carry, token[:, None])
             return carry, logits[:, 0]
 
-        start = jnp.full(len(source), target.start)
-        settings = {"width": width, "length": self.config.longest, "stop": target.stop}
-        found = beam_search(step, model.encode(source, mask), start, **settings, length_penalty=self.config.length_penalty)
-        return found.tokens[0].T
+        carry, start = model.encode(source, mask), jnp.full(len(source), target.start)
+        settings = {"length": self.config.longest, "stop": target.stop}
+        if width == 1:
+            return greedy(step, carry, start, **settings).tokens.T
+        penalty = self.config.length_penalty
+        return beam_search(step, carry, start, width=width, length_penalty=penalty, **settings).tokens[0].T
 
     def _read_for(self, weights, batch):
         model = self.model(weights)

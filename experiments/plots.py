@@ -40,10 +40,10 @@ def alignments(path, read):
     """Draws what an answer read of its source, a picture for each of ``read``: (source symbols, answer symbols, weights)."""
     columns = min(3, len(read))
     rows = -(-len(read) // columns)
-    size = {"figsize": (5.5 * columns, 5.5 * rows), "layout": "constrained"}
+    size = (5.5 * columns, 5.5 * rows)
     with matplotlib.rc_context({"font.family": _families()}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # no font here has that symbol
-        figure, panels = plt.subplots(rows, columns, squeeze=False, **size)
+        figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=size, layout="constrained")
         for axes in panels.ravel()[len(read) :]:
             axes.set_visible(False)
         for axes, (source, answer, weights) in zip(panels.ravel(), read, strict=False):

@@ -67,8 +67,7 @@ def _finish(this, task, corpus, outcome):
     mistakes = [{"command": test.sources[i], "expected": test.targets[i], "answer": answers[i]} for i in wrong]
     if task.config.score != "none":
         _draw(this.directory / "alignments.png", task, weights, test)
-    else:
-        found = {f"{name}_no_attention": value for name, value in found.items()}
+    found = encoder_decoder.named(found, task.config)
     summary = this.finish(outcome, found, unit="nats per action", exact_by_actions=by_length, mistakes=mistakes)
     this.say(f"{summary['minutes']:.1f} minutes; {this.directory}")
     return summary

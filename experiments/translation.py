@@ -108,9 +108,7 @@ def _finish(this, task, corpus, outcome):
         if config.corpus == "reversal":
             found["alignment_error"] = alignment_error(task.alignments(weights, test))
         _draw(this.directory / "alignments.png", task, weights, test, answers)
-    else:
-        found = {f"{name}_no_attention": value for name, value in found.items()}
-    summary = this.finish(outcome, found, unit="nats per symbol", **more)
+    summary = this.finish(outcome, encoder_decoder.named(found, config), unit="nats per symbol", **more)
     this.say(f"{summary['minutes']:.1f} minutes; {this.directory}")
     return summary
 

@@ -20,7 +20,17 @@ def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("scan")
     lines = Lines(list(COMMANDS), list(COMMANDS.values()))
     corpus = Corpus(lines, lines, lines, origin="seven commands", tokenize="none")
-    config = scan.Config(split="jump", features=16, embedding=12, batch_size=8, shapes=1, longest=6, steps=80, evaluations=1)
+    config = scan.Config(
+        split="jump",
+        features=16,
+        embedding=12,
+        batch_size=8,
+        shapes=1,
+        longest=6,
+        steps=150,
+        evaluations=1,
+        learning_rate=0.02,
+    )
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         patch.setattr(runs, "RESULTS", directory / "results")
         patch.setattr(scan.scan, "load", lambda split: corpus)

@@ -7,8 +7,6 @@ from experiments.datasets import wording
 from experiments.datasets.corpus import Corpus, Lines, lines_of
 from seqjax.data import Source, read_text
 
-PARTS = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
-
 MULTI30K = {
     "train.de": "cb5a23529b65ec2061f1dc446192a9c37382b63cc75f81a0be59d34894b3a505",
     "train.en": "08925f8e0572bcd5a006702fc5fe20e2d77c6917d4eebd576fc20de6693c2119",
@@ -54,21 +52,19 @@ def multi30k(source, target):
     for language in (source, target):
         if f"train.{language}" not in MULTI30K:
             raise ValueError(f"multi30k: no language {language!r}; there are de, en and fr.")
-    parts = {}
-    for part, file in PARTS.items():
-        sides = [lines_of(_multi30k_file(file, language).text()) for language in (source, target)]
-        parts[part] = aligned(*sides, where=f"multi30k, {part}")
-    return Corpus(**parts, origin=f"Multi30k {source}-{target}, test_2016_flickr, lc.norm.tok", tokenize="none")
-
-
-def _multi30k_file(file, language):
-    named = f"{file}.lc.norm.tok.{language}"
-    return Source(
-        name="multi30k",
-        file=named,
-        sha256=MULTI30K[f"{file}.{language}"],
-        url=f"https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/tok/{named}",
+    train, validation, test = (_multi30k_part(part, source, target) for part in ("train", "val", "test_2016_flickr"))
+    return Corpus(
+        train, validation, test, origin=f"Multi30k {source}-{target}, test_2016_flickr, lc.norm.tok", tokenize="none"
     )
+
+
+def _multi30k_part(part, *languages):
+    sides = []
+    for language in languages:
+        file = f"{part}.lc.norm.tok.{language}"
+        url = f"https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/tok/{file}"
+        sides.append(lines_of(Source("multi30k", file, MULTI30K[f"{part}.{language}"], url).text()))
+    return aligned(*sides, where=f"multi30k, {part}")
 
 
 def tatoeba(source, target):
@@ -77,9 +73,11 @@ def tatoeba(source, target):
     english, chinese = (list(side) for side in zip(*rows, strict=True))
     sides = {"en": english, "zh": chinese}
     tokenize = "zh" if target == "zh" else "13a"
-    parts = split(sides[source], sides[target])
+    train, validation, test = split(sides[source], sides[target])
     spaces = (source == "en", target == "en")
-    return Corpus(*parts, origin=f"Tatoeba {source}-{target}, a tenth held out", tokenize=tokenize, spaces=spaces)
+    return Corpus(
+        train, validation, test, origin=f"Tatoeba {source}-{target}, a tenth held out", tokenize=tokenize, spaces=spaces
+    )
 
 
 def from_file(path):
@@ -93,7 +91,8 @@ def from_file(path):
     for part, name in zip(parts, ("training", "validation", "testing"), strict=True):
         if not part.sources:
             raise ValueError(f"{path}: {len(rows)} pairs are too few, none is left for {name}.")
-    return Corpus(*parts, origin=str(path), tokenize="13a")
+    train, validation, test = parts
+    return Corpus(train, validation, test, origin=str(path), tokenize="13a")
 
 
 def aligned(sources, targets, *, where):

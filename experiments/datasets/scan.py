@@ -35,8 +35,8 @@ def load(split):
         raise ValueError(f"scan: no split {split!r}; there are {', '.join(SPLITS)} and generated.")
     train, test = _generated() if split == "generated" else _published(split)
     held_out = [_number(command) % 40 == 0 and command != "jump" for command in train.sources]
-    parts = [_chosen(train, [not out for out in held_out]), _chosen(train, held_out), test]
-    return Corpus(*parts, origin=f"SCAN, split {split}", tokenize="none")
+    rest = _chosen(train, [not out for out in held_out])
+    return Corpus(rest, _chosen(train, held_out), test, origin=f"SCAN, split {split}", tokenize="none")
 
 
 def commands():

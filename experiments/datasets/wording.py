@@ -3,6 +3,7 @@
 import calendar
 import hashlib
 import random
+import string
 
 from experiments.datasets.corpus import Corpus, Lines
 
@@ -84,11 +85,13 @@ def wording():
 
 def reversal():
     """Letters, 5 to 20 of them, and the same from the last to the first: letter t of S is the source's S - 1 - t."""
-    draw, parts = random.Random(0), []
-    for size in (30000, 500, 1000):
-        letters = [draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randrange(5, 21)) for _ in range(size)]
-        parts.append(Lines([" ".join(row) for row in letters], [" ".join(reversed(row)) for row in letters]))
-    return Corpus(*parts, origin="letters in reverse, generated", tokenize="none")
+    draw = random.Random(0)
+
+    def part(size):
+        letters = [draw.choices(string.ascii_lowercase, k=draw.randrange(5, 21)) for _ in range(size)]
+        return Lines([" ".join(row) for row in letters], [" ".join(reversed(row)) for row in letters])
+
+    return Corpus(part(30000), part(500), part(1000), origin="letters in reverse, generated", tokenize="none")
 
 
 GENERATED = {"wording": wording, "reversal": reversal}

@@ -67,7 +67,7 @@ class Subwords:
         if not any(kept):
             raise ValueError("Subwords: there is nothing to learn from, all lines are empty.")
         learner = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=cls.special[cls.unknown]))
-        apart = [tokenizers.pre_tokenizers.Metaspace(SPACE, prepend_scheme="always" if spaces else "never")]
+        apart: list[Any] = [tokenizers.pre_tokenizers.Metaspace(SPACE, prepend_scheme="always" if spaces else "never")]
         if punctuation:
             apart.append(tokenizers.pre_tokenizers.Punctuation("isolated"))
         learner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(apart)
