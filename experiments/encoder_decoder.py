@@ -1,6 +1,8 @@
 """What translation and SCAN share: an encoder, a decoder that reads its memory, and what is asked of the two."""
 
 import dataclasses
+import json
+import pathlib
 from typing import Any, Literal
 
 import flax.nnx
@@ -10,11 +12,12 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from experiments import training
+from experiments import runs, training
 from seqjax.data import Subwords, each_pair, pairs, shapes_for
 from seqjax.decode import beam_search, greedy
 from seqjax.losses import sequence_cross_entropy
 
+SIDES = ("source", "target")
 SCORES = {
     "additive": lambda width: sj.attention.Additive(width),
     "bilinear": lambda width: sj.attention.Bilinear(),
@@ -171,7 +174,7 @@ class Task:
     def batches(self, lines):
         """An endless Grain data set of batches of a corpus' part."""
         sources, targets = self._codes(lines)
-        return pairs(sources, targets, **self._shape(sources, targets), seed=self.config.seed)
+        return pairs(sources, targets, **self._shape(sources, targets, self.config.shapes), seed=self.config.seed)
 
     def loss(self, weights, carry, batch, key):
         """Mean cross-entropy of the symbols of the targets, and of their stops."""
@@ -267,10 +270,25 @@ class Task:
                     "leave it out, or set --longest."
                 )
 
-    def _shape(self, sources, targets):
-        config = self.config
-        shapes = shapes_for(sources, targets, config.shapes)
-        return {"shapes": shapes, "batch_size": config.batch_size, "start": Subwords.start, "stop": Subwords.stop}
+    def _shape(self, sources, targets, count=2):
+        """How pairs are made into batches; where they are few, to compile for more shapes takes longer than padding."""
+        shapes = shapes_for(sources, targets, count)
+        return {"shapes": shapes, "batch_size": self.config.batch_size, "start": Subwords.start, "stop": Subwords.stop}
+
+
+def keep(directory, vocabularies):
+    """Writes the symbols into a run directory, or makes sure that those which are there are the same."""
+    for side, vocabulary in zip(SIDES, vocabularies, strict=True):
+        runs.keep_json(directory / f"{side}_subwords.json", json.loads(vocabulary.json))
+
+
+def restore(directory, config):
+    """The task of a run and its best weights; ``config`` makes a configuration of what the run directory holds."""
+    directory = pathlib.Path(directory)
+    found = config(**runs.read_json(directory / "config.json")["config"])
+    vocabularies = [Subwords(json.dumps(runs.read_json(directory / f"{side}_subwords.json"))) for side in SIDES]
+    task = Task(found, vocabularies)
+    return task, training.best_weights(directory, task.state())
 
 
 def _on_one_device(weights):

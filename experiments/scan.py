@@ -48,7 +48,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
     # Words are few and each is a symbol: byte pairs are joined until they are whole.
     task = Task(config, [Subwords.of(lines, 1000, punctuation=False) for lines in corpus.train])
     data = task.batches(corpus.train)
-    this.open(directory)
+    encoder_decoder.keep(this.open(directory), task.vocabularies)
     sizes = f"{len(corpus.train.sources):,} commands to train on, {len(corpus.test.sources):,} to be asked for"
     this.introduce(f"{corpus.origin}; {sizes}", task.weights)
     outcome = this.train(task, data, lambda weights: task.evaluate(weights, corpus.validation))
@@ -82,3 +82,8 @@ def _draw(path, task, weights, lines, count=3):
     read = task.alignments(weights, some)
     words = [(source.split(), [*target.split(), "<stop>"]) for source, target in zip(*some, strict=True)]
     plots.alignments(path, [(*pair, each) for pair, each in zip(words, read, strict=True)])
+
+
+def restore(directory):
+    """The task and the best weights of a run."""
+    return encoder_decoder.restore(directory, Config)

@@ -6,18 +6,18 @@ python -m experiments translation --preset multi30k       German to English, cap
 python -m experiments translation --preset multi30k_en_de English to German
 python -m experiments translation --preset tatoeba        Mandarin to English, a tenth of the sentences held out
 
-The scores of Bahdanau et al. (2015) and Luong et al. (2015) are --score; the control is --score none, where the decoder has
-the final state of the encoder and no more. BLEU and chrF are sacrebleu's, their signatures are in summary.json. Multi30k is
-in lower case, normalized and tokenized, and BLEU is computed on that. Numbers are in README.md.
+The scores of Bahdanau et al. (2015) and Luong et al. (2015) are --score; the control is --score none, whose decoder has the
+final state of the encoder and no more. BLEU and chrF are sacrebleu's, their signatures are in summary.json. Multi30k is
+in lower case, normalized and tokenized, and BLEU is computed on that. A run answers: python -m experiments answer RUN "text".
+Numbers are in README.md.
 """
 
 import dataclasses
 import itertools
-import json
 
 import numpy as np
 
-from experiments import encoder_decoder, plots, runs, training
+from experiments import encoder_decoder, plots, training
 from experiments.datasets import parallel, wording
 from experiments.encoder_decoder import Task
 from seqjax import metrics
@@ -81,8 +81,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
     task = Task(config, subwords(corpus, config))
     data = task.batches(corpus.train)
     directory = this.open(directory)
-    for vocabulary, side in zip(task.vocabularies, ("source", "target"), strict=True):
-        runs.keep_json(directory / f"{side}_subwords.json", json.loads(vocabulary.json))
+    encoder_decoder.keep(directory, task.vocabularies)
     counts = [f"{len(part.sources):,}" for part in corpus[:3]]
     sizes = f"{counts[0]} pairs to train on, {counts[1]} held out, {counts[2]} for the test"
     this.introduce(f"{corpus.origin}; {sizes}", task.weights)
@@ -175,7 +174,4 @@ def _draw(path, task, weights, lines, answers, count=6):
 
 def restore(directory):
     """The task and the best weights of a run."""
-    config = Config(**runs.read_json(directory / "config.json")["config"])
-    sides = [json.dumps(runs.read_json(directory / f"{side}_subwords.json")) for side in ("source", "target")]
-    task = Task(config, [Subwords(side) for side in sides])
-    return task, training.best_weights(directory, task.state())
+    return encoder_decoder.restore(directory, Config)
