@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments list | NAME [--preset P] [--field value ...] | resume | sample | answer RUN``."""
+"""The command line: ``python -m experiments list | NAME [--preset P] [--field value ...] | COMMAND RUN``."""
 
 import importlib
 import pathlib

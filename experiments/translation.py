@@ -7,9 +7,9 @@ python -m experiments translation --preset multi30k_en_de English to German
 python -m experiments translation --preset tatoeba        Mandarin to English, a tenth of the sentences held out
 
 The scores of Bahdanau et al. (2015) and Luong et al. (2015) are --score; the control is --score none, whose decoder has the
-final state of the encoder and no more. BLEU and chrF are sacrebleu's, their signatures are in summary.json. Multi30k is
-in lower case, normalized and tokenized, and BLEU is computed on that. A run answers: python -m experiments answer RUN "text".
-Numbers are in README.md.
+final state of the encoder and no more. BLEU and chrF are sacrebleu's, their signatures are in summary.json. Multi30k is in
+lower case, normalized and tokenized, and BLEU is computed on that. Numbers are in README.md. A run translates what it is
+given: python -m experiments answer RUN "text".
 """
 
 import dataclasses
