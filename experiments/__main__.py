@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments list | NAME [--preset P] [--field value ...] | resume RUN | sample RUN``."""
+"""The command line: ``python -m experiments list | NAME [--preset P] [--field value ...] | COMMAND RUN``."""
 
 import importlib
 import pathlib
@@ -13,11 +13,13 @@ EXPERIMENTS = {
     "char_lm": "a character language model: tinyshakespeare, Linux source, Python source, any text",
     "grid_lstm": "grids of LSTM cells, along depth as along time: sums of numbers, parity of bits",
     "notes": "what five lecture notes claim, and ten of their mistakes: checks that are exact and need no training data",
+    "scan": "commands of a small language, carried out: SCAN, and what networks do not generalize to",
+    "translation": "encoder-decoders with attention and without: Multi30k, Tatoeba, dates in words, any pairs of sentences",
 }
 
 
 def main(arguments):
-    commands = {"list": _list, "resume": _resume, "sample": _sample}
+    commands = {"list": _list, "resume": _resume, "sample": _sample, "answer": _answer}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"{__doc__}\n")
         return _list([])
@@ -109,10 +111,9 @@ def _sample(arguments):
         """
         import jax
 
-        name = runs.read_json(run / "config.json")["experiment"]
-        module = importlib.import_module(f"experiments.{name}")
-        if not hasattr(module, "restore"):
-            raise ValueError(f"{run}: a run of {name} has no model to sample from.")
+        module = _experiment_of(run)
+        if not hasattr(module, "prompt_of"):
+            raise ValueError(f"{run}: a run of {module.__name__.split('.')[-1]} has no model to sample from.")
         task, weights = module.restore(run)
         prompt = module.prompt_of(task.vocabulary) if prompt is None else prompt
         settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -122,6 +123,32 @@ def _sample(arguments):
         print()
 
     tyro.cli(sample, args=arguments, prog="python -m experiments sample")
+
+
+def _answer(arguments):
+    run, texts = tyro.cli(_answer_arguments, args=arguments, prog="python -m experiments answer")
+    module = _experiment_of(run)
+    if not hasattr(module, "restore") or hasattr(module, "prompt_of"):
+        raise ValueError(f"{run}: a run of {module.__name__.split('.')[-1]} has no model that answers.")
+    task, weights = module.restore(run)
+    print("\n".join(task.answers(weights, texts)))
+
+
+def _answer_arguments(
+    run: tyro.conf.Positional[pathlib.Path], texts: tyro.conf.Positional[list[str]]
+) -> tuple[pathlib.Path, list[str]]:
+    """Prints what a model answers to texts, such as translations of sentences, one on each line.
+
+    Args:
+      run: the run directory.
+      texts: what it is asked, each in quotes.
+    """
+    return run, texts
+
+
+def _experiment_of(run):
+    """The module of the experiment that a run directory is of."""
+    return importlib.import_module(f"experiments.{runs.read_json(run / 'config.json')['experiment']}")
 
 
 def _take(arguments, flag, default):

@@ -46,7 +46,8 @@ def write(path, data):
 WRONG = {
     "no experiment": (
         lambda at: ["lstm"],
-        "'lstm' is no experiment and no command; there are char_lm, grid_lstm, notes, list, resume, sample.",
+        "'lstm' is no experiment and no command; there are char_lm, grid_lstm, notes, scan, translation, list, resume, "
+        "sample, answer.",
     ),
     "no preset": (lambda at: ["char_lm", "--preset", "big"], "no preset 'big'; there are default, hello"),
     "no preset, other spelling": (lambda at: ["char_lm", "--preset=big"], "no preset 'big'"),
@@ -74,6 +75,7 @@ WRONG = {
     ),
     "no network": (lambda at: ["char_lm", "--preset", "linux"], "linux-4.19_kernel_ascii_shuf0.txt is not at"),
     "nothing to resume": (lambda at: ["resume", at / "none"], "config.json: no such file; is"),
+    "nothing to answer": (lambda at: ["answer", at / "none", "text"], "config.json: no such file; is"),
     "nothing to sample": (lambda at: ["sample", at / "none"], "config.json: no such file; is"),
     "no JSON": (lambda at: ["resume", write(at / "config.json", b'{"exp').parent], "config.json: not JSON"),
     "a file as a folder": (
