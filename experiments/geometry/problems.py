@@ -72,13 +72,25 @@ class Problem(abc.ABC):
     def solve(self, points, counts):
         """Answers to points ``[B, N, C]`` of which ``counts [B]`` are there: a list of int arrays, indices of points."""
 
+    def truth(self, points, counts):
+        """Answers to be judged by; those of :meth:`solve` where nothing is better."""
+        return self.solve(points, counts)
+
     @abc.abstractmethod
     def symbols(self, answer):
         """What is to be said for an answer: point i is i + 1."""
 
+    def answer(self, symbols):
+        """The answer that symbols ``[T]`` are, as far as they are one: int ``[K]``."""
+        return _until_stop(symbols) - 1
+
     @abc.abstractmethod
     def steps(self, width):
         """T, how many symbols are kept of answers to problems of up to ``width`` points."""
+
+    @abc.abstractmethod
+    def judge(self, points, answer, truth):
+        """What an answer to points ``[N, C]`` is worth: a dict of numbers, "accuracy" among them; NaN where one has none."""
 
 
 class Hulls(Problem):
@@ -97,8 +109,18 @@ class Hulls(Problem):
     def symbols(self, answer):
         return np.append(answer, answer[0]) + 1
 
+    def answer(self, symbols):
+        answer = _until_stop(symbols) - 1
+        return answer[:-1] if len(answer) > 1 and answer[-1] == answer[0] else answer
+
     def steps(self, width):
         return min(width + 1, round(8 / 3 * np.log(width)) + 6)
+
+    def judge(self, points, answer, truth):
+        """Whether it is the same polygon; the area that it covers, which one that is not simple has not."""
+        area = hulls.covered(points, answer, truth)
+        right, simple = hulls.same_polygon(answer, truth), area is not None
+        return {"accuracy": float(right), "area": area if simple else np.nan, "simple": float(simple)}
 
 
 class Tours(Problem):
@@ -128,11 +150,25 @@ class Tours(Problem):
             answers[rows, :count] = tours.canonical(chosen, found)
         return [row[:count] for row, count in zip(answers, counts, strict=True)]
 
+    def truth(self, points, counts):
+        """The shortest trips, whatever it takes."""
+        between = [tours.distances(row[:count]) for row, count in zip(points, counts, strict=True)]
+        found = [tours.held_karp(d[None])[0] if len(d) <= self.exact else tours.optimal_tour(d) for d in between]
+        return [
+            tours.canonical(row[None, :count], tour[None])[0] for row, count, tour in zip(points, counts, found, strict=True)
+        ]
+
     def symbols(self, answer):
         return answer + 1
 
     def steps(self, width):
         return width
+
+    def judge(self, points, answer, truth):
+        """How much longer it is than the shortest, as a share; and whether it is as short."""
+        between = tours.distances(points)[None]
+        length, least = (tours.lengths(between, trip[None])[0] for trip in (answer, truth))
+        return {"accuracy": float(length <= least + 1e-6), "length": length, "gap": length / least - 1}
 
 
 class Triangulations(Problem):
@@ -144,8 +180,17 @@ class Triangulations(Problem):
     def symbols(self, answer):
         return np.append(answer + 1, STOP)
 
+    def answer(self, symbols):
+        said = _until_stop(symbols) - 1
+        return said[: len(said) // 3 * 3]
+
     def steps(self, width):
         return 3 * (2 * width - 5) + 1
+
+    def judge(self, points, answer, truth):
+        """Whether it is the same set of triangles, and the share of them that it has."""
+        right = triangulations.same_triangulation(answer, truth)
+        return {"accuracy": float(right), "coverage": triangulations.covered(answer, truth)}
 
 
 class Sorting(Problem):
@@ -163,3 +208,12 @@ class Sorting(Problem):
 
     def steps(self, width):
         return width
+
+    def judge(self, points, answer, truth):
+        return {"accuracy": float(np.array_equal(answer, truth))}
+
+
+def _until_stop(symbols):
+    symbols = np.asarray(symbols)
+    ends = np.flatnonzero(symbols == STOP)
+    return symbols[: ends[0]] if len(ends) else symbols
