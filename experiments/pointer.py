@@ -119,9 +119,9 @@ class Task:
         inputs = jnp.pad(batch["targets"][:, :-1], ((0, 0), (1, 0)))
         logits = self.model(weights)(batch["points"], batch["counts"], inputs)
         may = rules.along(self.problem.ending, batch["counts"], batch["points"].shape[1], inputs.T)
-        logits = jnp.where(jnp.swapaxes(may, 0, 1), logits, -jnp.inf)
-        each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
-        return jnp.mean(each, where=batch["mask"]), (carry, {})
+        logits = jnp.where(may, jnp.swapaxes(logits, 0, 1), -jnp.inf)
+        nats = sj.losses.sequence_cross_entropy(logits, batch["targets"].T, mask=batch["mask"].T)
+        return nats, (carry, {})
 
     def _decode(self, weights, points, counts, *, length, beam):
         """Positions [B, T] that are said of points, at every step the likeliest or by beam search."""
@@ -138,7 +138,7 @@ class Task:
         asked = (step, (carry, rules.before(counts, points.shape[1])), opened)
         if beam == 1:
             return decode.greedy(*asked, length=length, stop=0).tokens.T
-        return decode.beam_search(*asked, width=min(beam, read.shape[1]), length=length, stop=0).tokens[:, 0].T
+        return decode.beam_search(*asked, width=min(beam, read.shape[1]), length=length, stop=0).tokens[0].T
 
     def answers(self, weights, points, *, beam=1):
         """Answers to sets of as many points each, ``[B, N, C]``."""

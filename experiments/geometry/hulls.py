@@ -1,4 +1,4 @@
-"""Convex hulls of many sets of points at once, and how good a polygon is as one."""
+"""Convex hulls of many sets of points at once."""
 
 import numpy as np
 
@@ -71,63 +71,3 @@ def from_lowest(cycles, sizes):
     start = np.where(inside, cycles, np.iinfo(cycles.dtype).max).argmin(1)
     turned = np.take_along_axis(cycles, (steps + start[:, None]) % np.maximum(sizes, 1)[:, None], 1)
     return np.where(inside, turned, -1)
-
-
-def area(corners):
-    """The area inside a polygon of corners ``[K, 2]``, by the shoelace formula: positive where they go counter-clockwise."""
-    x, y = np.asarray(corners, np.float64).T
-    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
-
-
-def is_simple(corners):
-    """Whether corners ``[K, 2]``, three or more, make a polygon whose edges meet nowhere but at the corners they share."""
-    corners = np.asarray(corners, np.float64)
-    K = len(corners)
-    if K < 3 or len(np.unique(corners, axis=0)) < K:
-        return False
-    starts, ends = corners, np.roll(corners, -1, 0)
-    side = _side(starts[:, None], ends[:, None], starts[None]), _side(starts[:, None], ends[:, None], ends[None])
-    crossing = (side[0] * side[1] <= 0) & (side[0] * side[1] <= 0).T & _boxes_meet(starts, ends)
-    i, j = np.indices((K, K))
-    neighbours = ((i - j) % K == 1) | ((j - i) % K == 1) | (i == j)
-    return not (crossing & ~neighbours).any() and not _folds(corners)
-
-
-def _side(a, b, c):
-    """On which side of the line from a to b the point c lies: 1 left, -1 right, 0 on it."""
-    return np.sign((b - a)[..., 0] * (c - a)[..., 1] - (b - a)[..., 1] * (c - a)[..., 0])
-
-
-def _boxes_meet(starts, ends):
-    """Whether the bounding boxes of edges meet: [K, K]. It decides where four ends lie on one line."""
-    low, high = np.minimum(starts, ends), np.maximum(starts, ends)
-    return ((low[:, None] <= high[None]) & (low[None] <= high[:, None])).all(-1)
-
-
-def _folds(corners):
-    """Whether an edge goes back on the one before it."""
-    edges = np.roll(corners, -1, 0) - corners
-    after = np.roll(edges, -1, 0)
-    straight = edges[:, 0] * after[:, 1] == edges[:, 1] * after[:, 0]
-    return bool((straight & ((edges * after).sum(1) < 0)).any())
-
-
-def same_polygon(one, other):
-    """Whether two lists of indices are the same polygon: equal up to where they start and which way round they go."""
-    one, other = list(one), list(other)
-    if len(one) != len(other) or not one or set(one) != set(other) or len(set(one)) < len(one):
-        return False
-    start = other.index(one[0])
-    forth = other[start:] + other[:start]
-    return one in (forth, [forth[0], *forth[:0:-1]])
-
-
-def covered(points, corners, true_corners):
-    """The share of the hull's area that a polygon of its points covers; None where the polygon is not simple.
-
-    All corners are points of the set, so that a simple polygon lies inside the hull.
-    """
-    polygon = np.asarray(points, np.float64)[np.asarray(corners, int)]
-    if not is_simple(polygon):
-        return None
-    return abs(area(polygon)) / area(np.asarray(points, np.float64)[np.asarray(true_corners, int)])

@@ -16,6 +16,7 @@ import abc
 import numpy as np
 
 from experiments.geometry import hulls, local_search, tours, triangulations
+from seqjax import metrics
 
 STOP = 0
 
@@ -118,9 +119,9 @@ class Hulls(Problem):
 
     def judge(self, points, answer, truth):
         """Whether it is the same polygon; the area that it covers, which one that is not simple has not."""
-        area = hulls.covered(points, answer, truth)
-        right, simple = hulls.same_polygon(answer, truth), area is not None
-        return {"accuracy": float(right), "area": area if simple else np.nan, "simple": float(simple)}
+        polygon, simple = points[answer], metrics.is_simple(points[answer])
+        area = metrics.area_coverage(polygon, points[truth]) if simple else np.nan
+        return {"accuracy": float(metrics.same_polygon(answer, truth)), "area": area, "simple": float(simple)}
 
 
 class Tours(Problem):
@@ -166,8 +167,7 @@ class Tours(Problem):
 
     def judge(self, points, answer, truth):
         """How much longer it is than the shortest, as a share; and whether it is as short."""
-        between = tours.distances(points)[None]
-        length, least = (tours.lengths(between, trip[None])[0] for trip in (answer, truth))
+        length, least = (metrics.tour_length(points, trip) for trip in (answer, truth))
         return {"accuracy": float(length <= least + 1e-6), "length": length, "gap": length / least - 1}
 
 
@@ -189,8 +189,9 @@ class Triangulations(Problem):
 
     def judge(self, points, answer, truth):
         """Whether it is the same set of triangles, and the share of them that it has."""
-        right = triangulations.same_triangulation(answer, truth)
-        return {"accuracy": float(right), "coverage": triangulations.covered(answer, truth)}
+        said, true = answer.reshape(-1, 3), truth.reshape(-1, 3)
+        right = metrics.same_triangulation(said, true)
+        return {"accuracy": float(right), "coverage": metrics.triangle_coverage(said, true)}
 
 
 class Sorting(Problem):

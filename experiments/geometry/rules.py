@@ -17,7 +17,7 @@ class Said(NamedTuple):
     visited: jax.Array  # bool [B, S]
     first: jax.Array  # int32 [B]
     last: jax.Array  # int32 [B]
-    count: jax.Array  # int32 [B], points said, -1 before the answer is opened
+    number: jax.Array  # int32 [B], points said, -1 before the answer is opened
     over: jax.Array  # bool [B]
 
 
@@ -33,12 +33,12 @@ def say(ending, said, position):
     position = position.astype(jnp.int32)
     visited = said.visited | (jnp.arange(said.there.shape[-1]) == position[:, None])
     over = {
-        "stop": (position == 0) & (said.count > 0),
-        "return": (position == said.first) & (said.count > 0),
+        "stop": (position == 0) & (said.number > 0),
+        "return": (position == said.first) & (said.number > 0),
         "all": (visited | ~said.there).all(-1),
     }[ending]
-    first = jnp.where(said.count == 0, position, said.first)
-    return Said(said.there, visited, first, position, said.count + 1, said.over | over)
+    first = jnp.where(said.number == 0, position, said.first)
+    return Said(said.there, visited, first, position, said.number + 1, said.over | over)
 
 
 def allowed(ending, said):
@@ -49,14 +49,14 @@ def allowed(ending, said):
     """
     positions = jnp.arange(said.there.shape[-1])
     if ending == "stop":
-        place = said.count[:, None] % 3
+        place = said.number[:, None] % 3
         room = said.there.sum(-1, keepdims=True, dtype=jnp.int32) - 2 + place  # two more have to follow the first
         may = said.there & ((place == 0) | (positions > said.last[:, None])) & (positions <= room)
-        may = may | ((positions == 0) & (place == 0) & (said.count[:, None] > 0))
+        may = may | ((positions == 0) & (place == 0) & (said.number[:, None] > 0))
     else:
         may = said.there & ~said.visited
         if ending == "return":
-            may = may | ((positions == said.first[:, None]) & (said.count[:, None] > 2))
+            may = may | ((positions == said.first[:, None]) & (said.number[:, None] > 2))
     return jnp.where(said.over[:, None], positions == 0, may)
 
 

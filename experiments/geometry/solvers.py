@@ -16,16 +16,30 @@ from seqjax.attention import Additive, Attend, Pointer
 class Solver(flax.nnx.Module):
     """What all have: an encoder, and a decoder that starts where the encoder ended.
 
-    ``start`` gives what is read at each position once it has been said, ``[B, S, E]``, and the carry of the decoder.
+    Args:
+      coordinates: of a point.
+      features: of the encoder, each way.
+      decoder: ``width -> recurrence``, width being that of the state of the encoder.
+      bidirectional: whether the encoder reads both ways.
+      rngs: stream "params".
     """
 
-    def __init__(self, coordinates, features, *, bidirectional, rngs):
+    def __init__(self, coordinates, features, decoder, *, bidirectional, rngs):
         one_way = sj.LSTM(features)
         encoder: Any = sj.Bidirectional(one_way, one_way) if bidirectional else one_way
         self.features, self.width = features, features * (2 if bidirectional else 1)
         self.embed = flax.nnx.Linear(coordinates, features, rngs=rngs)
         self.encoder = sj.nnx.RNN(encoder, features, rngs=rngs)
+        self.decoder = sj.nnx.RNN(decoder(self.width), features, rngs=rngs)
         self.bridge = flax.nnx.Linear(self.width, 2 * self.width, rngs=rngs)
+
+    def start(self, points, counts) -> Any:
+        """What the decoder reads once a position has been said, ``[B, S, E]``, and its carry before it reads anything."""
+        raise NotImplementedError
+
+    def logits(self, ys, positions):
+        """Outputs of the decoder ``[B, T, Y]`` -> logits of so many positions ``[B, T, S]``."""
+        raise NotImplementedError
 
     def read(self, points, counts):
         """points ``[B, N, C]`` -> (embedded ``[B, N, E]``, memory ``[B, N, M]``, state of the decoder)."""
@@ -52,9 +66,10 @@ class Pointing(Solver):
     """A pointer network: the logits are scores of a query and of what the encoder has made of each point."""
 
     def __init__(self, coordinates, features, *, bidirectional, score, rngs):
-        super().__init__(coordinates, features, bidirectional=bidirectional, rngs=rngs)
-        pointer = Pointer(sj.LSTM(self.width), Additive(score), self.width)
-        self.decoder = sj.nnx.RNN(pointer, features, rngs=rngs)
+        def decoder(width):
+            return Pointer(sj.LSTM(width), Additive(score), width)
+
+        super().__init__(coordinates, features, decoder, bidirectional=bidirectional, rngs=rngs)
         self.opening = flax.nnx.Param(jax.random.normal(rngs.params(), (features,)))
         self.ending = flax.nnx.Param(0.1 * jax.random.normal(rngs.params(), (self.width,)))
 
@@ -62,7 +77,7 @@ class Pointing(Solver):
         embedded, memory, state = self.read(points, counts)
         read, memory = _behind(self.opening[...], embedded), _behind(self.ending[...], memory)
         there = jnp.arange(memory.shape[1]) <= counts[:, None]
-        return read, self.decoder.recurrence.start(_values(self.decoder), memory, there, state)
+        return read, self.decoder.start(memory, there, state)
 
     def logits(self, ys, positions):
         del positions
@@ -73,11 +88,11 @@ class Naming(Solver):
     """The control: the numbers of points are words of a fixed vocabulary, 0 to ``names``, read and said as such."""
 
     def __init__(self, coordinates, features, *, names, bidirectional, score, rngs):
-        super().__init__(coordinates, features, bidirectional=bidirectional, rngs=rngs)
-        cell: Any = sj.LSTM(self.width)
-        cell = cell if score is None else Attend(cell, Additive(score), self.width)
+        def decoder(width):
+            return sj.LSTM(width) if score is None else Attend(sj.LSTM(width), Additive(score), width)
+
+        super().__init__(coordinates, features, decoder, bidirectional=bidirectional, rngs=rngs)
         self.attends = score is not None
-        self.decoder = sj.nnx.RNN(cell, features, rngs=rngs)
         self.names = flax.nnx.Embed(names + 1, features, rngs=rngs)
         self.head = flax.nnx.Linear(self.width, names + 1, rngs=rngs)
 
@@ -88,7 +103,7 @@ class Naming(Solver):
         if not self.attends:
             return read, state
         there = jnp.arange(N) < counts[:, None]
-        return read, self.decoder.recurrence.start(_values(self.decoder), memory, there, state)
+        return read, self.decoder.start(memory, there, state)
 
     def logits(self, ys, positions):
         return self.head(ys)[..., :positions]
@@ -97,8 +112,3 @@ class Naming(Solver):
 def _behind(first, rows):
     """The same vector ``[E]`` before the rows ``[B, N, E]`` of each example."""
     return jnp.concatenate([jnp.broadcast_to(first, (len(rows), 1, *first.shape)), rows], axis=1)
-
-
-def _values(rnn):
-    """The parameters of a recurrence as it knows them: arrays."""
-    return jax.tree.map(lambda leaf: leaf[...], rnn.params, is_leaf=lambda leaf: isinstance(leaf, flax.nnx.Variable))

@@ -40,16 +40,3 @@ def incenters(triangles):
     a, b, c = (triangles[..., i, :] for i in range(3))
     sides = np.stack([np.linalg.norm(b - c, axis=-1), np.linalg.norm(c - a, axis=-1), np.linalg.norm(a - b, axis=-1)], -1)
     return (sides[..., None] * triangles).sum(-2) / sides.sum(-1)[..., None]
-
-
-def covered(triangles, true):
-    """The share of the true triangles that are among those given; indices may come in any order."""
-    found = {tuple(sorted(triangle)) for triangle in np.asarray(triangles).reshape(-1, 3).tolist()}
-    wanted = {tuple(sorted(triangle)) for triangle in np.asarray(true).reshape(-1, 3).tolist()}
-    return len(found & wanted) / len(wanted)
-
-
-def same_triangulation(triangles, true):
-    """Whether two lists of triangles are the same set, whatever their order and that of their indices."""
-    one, other = ({tuple(sorted(t)) for t in np.asarray(each).reshape(-1, 3).tolist()} for each in (triangles, true))
-    return one == other
