@@ -1,144 +1,169 @@
-"""Pointing: logits over a memory, positions that may not come back, words said or copied."""
+"""The experiment of pointer networks: answers keep their rules, models learn, and a run ends with its summary."""
+
+import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from jax.test_util import check_grads
 
-import seqjax as sj
-from seqjax.attention import (
-    Additive,
-    Attend,
-    Bilinear,
-    LocationAware,
-    MultiHead,
-    Pointer,
-    ScaledDot,
-    copy_mixture,
-    without_visited,
+from experiments import pointer, runs
+from experiments.datasets.tsplib import Trip
+from experiments.geometry import rules
+
+SMALL = pointer.Config(
+    problem="hull",
+    fewest=4,
+    most=5,
+    groups=1,
+    sizes=(5, 6),
+    features=8,
+    score=6,
+    batch_size=16,
+    steps=150,
+    growth=0.0,
+    learning_rate=2e-2,
+    average=0.9,
+    evaluations=2,
+    answers=40,
 )
-from seqjax.precision import cast
-
-T, B, F, S, M, H = 6, 3, 2, 5, 4, 7
 
 
-@pytest.fixture(autouse=True)
-def in_float64():
-    with jax.enable_x64(True):
-        yield
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that has ended and was recorded: its directory and its summary."""
+    directory = tmp_path_factory.mktemp("runs") / "hulls"
+    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):  # optax.adam relies on it
+        patch.setattr(runs, "RESULTS", directory.parent / "results")
+        return directory, pointer.run(SMALL, "default", directory, record=True, quiet=True)
 
 
-def draw(pointer, seed=0):
-    rng = np.random.default_rng(seed)
-    xs, memory = rng.normal(size=(T, B, F)), rng.normal(size=(B, S, M))
-    params = cast(pointer.init(jax.random.key(seed), xs), "float64")
-    params = jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape), params)
-    return params, xs, memory, np.arange(S) < np.array([[S], [3], [1]])
+def follow(ending, count, width, said):
+    """The rules along an answer: what may follow each position, as sets."""
+    inputs = jnp.array([[0], *[[position] for position in said]])
+    may = rules.along(ending, jnp.array([count]), width, inputs)
+    return [set(np.flatnonzero(row[0]).tolist()) for row in may]
 
 
-def test_pointer_is_its_equation():
-    pointer = Pointer(sj.Elman(H), Additive(3, temperature=0.5), M)
-    params, xs, memory, mask = draw(pointer)
-    _, logits = pointer.apply(params, pointer.start(params, memory, mask, sj.HiddenCarry(np.zeros((B, H)))), xs)
-    p = jax.device_get(params)
-    for b in range(B):
-        h = np.zeros(H)
-        for t in range(T):
-            h = np.tanh(xs[t, b] @ p["cell"]["kernel"] + p["cell"]["bias"] + h @ p["cell"]["recurrent_kernel"])
-            hidden = np.tanh(h @ p["score"]["query_kernel"] + memory[b] @ p["score"]["memory_kernel"])
-            want = np.where(mask[b], hidden @ p["score"]["scale"] / 0.5, -np.inf)
-            np.testing.assert_allclose(logits[t, b], want, atol=1e-12)
+def test_a_polygon_ends_where_it_began():
+    assert follow("return", 4, 6, [2, 3, 1, 2, 0]) == [{1, 2, 3, 4}, {1, 3, 4}, {1, 4}, {4, 2}, {0}, {0}]
 
 
-@pytest.mark.parametrize("engine", ["scan", "hoisted"])
-def test_positions_without_anything_have_no_probability_and_no_gradient(engine):
-    pointer = Pointer(Attend(sj.LSTM(H), ScaledDot(), H), Bilinear(), H, engine=engine)
-    rng = np.random.default_rng(1)
-    xs, memory, mask = rng.normal(size=(T, B, F)), rng.normal(size=(B, S, H)), np.arange(S) < np.array([[S], [3], [1]])
-    params = cast(pointer.init(jax.random.key(0), xs), "float64")
-    targets = np.minimum(np.arange(T)[:, None] % S, np.array([4, 2, 0]))
-
-    @jax.jit
-    def loss(params, memory):
-        _, logits = pointer.apply(params, pointer.start(params, memory, mask), xs)
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1).sum(), logits
-
-    gradient = jax.grad(lambda *a: loss(*a)[0], argnums=(0, 1))
-    clean, holed = (gradient(params, m) for m in (memory, np.where(mask[..., None], memory, np.nan)))
-    jax.tree.map(np.testing.assert_array_equal, clean, holed)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(clean))
-    np.testing.assert_array_equal(clean[1][~mask], 0.0)
-    assert np.abs(clean[1][:2][mask[:2]]).min() > 0
-    np.testing.assert_array_equal(jax.nn.softmax(loss(params, memory)[1])[:, ~mask], 0.0)
+def test_a_trip_goes_everywhere_once():
+    assert follow("all", 3, 5, [2, 3, 1, 0]) == [{1, 2, 3}, {1, 3}, {1}, {0}, {0}]
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, database=None)
-@given(seed=st.integers(0, 1000), steps=st.integers(1, 6), places=st.integers(1, 6))
-def test_visited_positions_are_those_of_earlier_steps(seed, steps, places):
-    rng = np.random.default_rng(seed)
-    logits, pointers = rng.normal(size=(steps, B, places)), rng.integers(0, places, size=(steps, B))
-    got = np.asarray(without_visited(jnp.asarray(logits), jnp.asarray(pointers)))
-    for t, b, s in np.ndindex(steps, B, places):
-        assert got[t, b, s] == (-np.inf if s in pointers[:t, b] else logits[t, b, s])
+def test_triangles_have_growing_indices_and_the_list_may_end_after_each():
+    may = follow("stop", 4, 6, [1, 3, 4, 2, 3, 4, 0])
+    assert may == [{1, 2}, {2, 3}, {4}, {0, 1, 2}, {3}, {4}, {0, 1, 2}, {0}]
 
 
-def mixture(said, copied, gate, source, symbols):
-    """The definition, with probabilities."""
-
-    def softmax(logits):
-        powers = np.exp(logits - logits.max())
-        return powers / powers.sum()
-
-    share = 1 / (1 + np.exp(-gate)) if np.isfinite(copied).any() else 1.0
-    total = np.zeros(symbols)
-    total[: len(said)] = share * softmax(said)
-    if np.isfinite(copied).any():
-        np.add.at(total, source, (1 - share) * softmax(copied))
-    return total
+@pytest.mark.parametrize("problem", pointer.PROBLEMS)
+def test_true_answers_keep_the_rules(problem):
+    smallest = pointer.PROBLEMS[problem].smallest
+    make = pointer.PROBLEMS[problem](smallest, smallest + 4, groups=2)
+    for seed in range(5):
+        batch = make(np.random.default_rng(seed), 9)
+        inputs = np.pad(batch["targets"][:, :-1], ((0, 0), (1, 0)))
+        may = rules.along(make.ending, batch["counts"], batch["points"].shape[1], inputs.T)
+        followed = np.take_along_axis(np.asarray(may), batch["targets"].T[..., None], -1)[..., 0]
+        assert followed[batch["mask"].T].all()
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, database=None)
-@given(seed=st.integers(0, 10**6), V=st.integers(1, 5), places=st.integers(1, 6), extra=st.integers(0, 3))
-def test_copy_mixture_is_the_sum_of_both_ways(seed, V, places, extra):
-    rng = np.random.default_rng(seed)
-    said, copied, gate = 3 * rng.normal(size=V), 3 * rng.normal(size=places), rng.normal()
-    copied[rng.uniform(size=places) < 0.3] = -np.inf
-    source = rng.integers(0, V + extra, size=places)
-    got = copy_mixture(jnp.asarray(said), jnp.asarray(copied), gate, jnp.asarray(source), symbols=V + extra)
-    np.testing.assert_allclose(np.exp(got), mixture(said, copied, gate, source, V + extra), atol=1e-12)
+@pytest.mark.parametrize("answer", ["pointer", "attention", "plain"])
+def test_padding_changes_no_loss(answer):
+    task = pointer.Task(dataclasses.replace(SMALL, answer=answer, most=8, sizes=(5,)))
+    batch = task.problem(np.random.default_rng(0), 3)
+    short = batch["counts"].max()
+    assert short < 8
+    points = batch["points"][:, :short]
+    padded = np.pad(points, ((0, 0), (0, 8 - short), (0, 0)), constant_values=7)
+    less, more = (float(task._loss(task.weights, batch | {"points": each})) for each in (points, padded))
+    assert less == pytest.approx(more, rel=1e-5)
+    moved = batch | {"points": points[:, ::-1] * 30}
+    assert less != pytest.approx(float(task._loss(task.weights, moved)), rel=1e-3)
 
 
-def test_copy_mixture_is_exact_where_probabilities_underflow():
-    said, copied = jnp.array([0.0, -2000.0, -3000.0]), jnp.array([0.0, -1500.0])
-    got = copy_mixture(said, copied, 0.0, jnp.array([0, 2]))
-    np.testing.assert_allclose(got, [0.0, -2000.0 + np.log(0.5), -1500.0 + np.log(0.5)], rtol=1e-12)
+def test_decoding_says_what_the_loss_scores():
+    """Greedy answers are those whose every position is the likeliest one under teacher forcing."""
+    task = pointer.Task(SMALL)
+    points = np.random.default_rng(1).random((4, 5, 2), np.float32)
+    counts = np.full(4, 5, np.int32)
+    said = np.asarray(task._answer(task.weights, points, counts, length=6, beam=1))
+    inputs = np.pad(said[:, :-1], ((0, 0), (1, 0)))
+    logits = task.model(task.weights)(points, counts, inputs)
+    may = np.swapaxes(rules.along("return", jnp.array(counts), 5, inputs.T), 0, 1)
+    np.testing.assert_array_equal(np.where(may, logits, -np.inf).argmax(-1), said)
+    assert (said[:, 0] > 0).all()
 
 
-def test_gradients_of_a_mixture_are_finite_and_those_of_finite_differences():
-    rng = np.random.default_rng(0)
-    said, copied, source = rng.normal(size=3), rng.normal(size=4), jnp.array([4, 0, 4, 1])
-    holed = np.append(copied, -np.inf)
+def test_a_beam_finds_likelier_trips():
+    task = pointer.Task(dataclasses.replace(SMALL, problem="tour", fewest=5, most=5, sizes=(5,)))
+    points = np.random.default_rng(2).random((40, 5, 2), np.float32)
+    counts = np.full(40, 5, np.int32)
 
-    def total(said, copied, gate, source):
-        logs = copy_mixture(said, copied, gate, source, symbols=6)
-        return jnp.sum(jnp.where(logs > -jnp.inf, jnp.sin(logs), 0.0))
+    def likelihood(beam):
+        trips = np.stack(task.answers(task.weights, points, beam=beam))
+        assert (np.sort(trips, 1) == np.arange(5)).all()
+        batch = {"points": points, "counts": counts, "targets": trips + 1, "mask": np.ones((40, 5), bool)}
+        return -float(task._loss(task.weights, batch))
 
-    check_grads(lambda *a: total(*a, source), (said, copied, 0.3), order=1, modes=["rev"])
-    got = jax.grad(total, argnums=(0, 1, 2))(said, holed, 0.3, jnp.append(source, 5))
-    want = jax.grad(total, argnums=(0, 1, 2))(said, copied, 0.3, source)
-    np.testing.assert_allclose(got[1], np.append(want[1], 0.0), atol=1e-12)
-    np.testing.assert_allclose(got[0], want[0], atol=1e-12)
+    assert likelihood(6) > likelihood(1)
 
 
-@pytest.mark.parametrize("score", [LocationAware(3), MultiHead(ScaledDot(), 2, 4)])
-def test_scores_that_cannot_point_are_refused(score):
-    with pytest.raises(TypeError, match="points with one score of query and keys alone"):
-        Pointer(sj.GRU(3), score, M)
+def test_hulls_start_to_be_learnt(finished):
+    directory, summary = finished
+    lines = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+    held_out = [line["loss"] for line in lines if line["kind"] == "evaluation"]
+    task = pointer.Task(SMALL)
+    before = task.evaluate(task.weights)
+    assert held_out[-1] < 0.8 * before["loss"]
+    assert summary["metrics"]["hull_accuracy_5"] > 2 * before["accuracy"]
 
 
-def test_fewer_symbols_than_the_vocabulary_has_are_refused():
-    with pytest.raises(ValueError, match="at least the 4 of the vocabulary, got 3"):
-        copy_mixture(jnp.zeros(4), jnp.zeros(2), 0.0, jnp.array([0, 1]), symbols=3)
+def test_a_run_ends_with_a_summary_and_pictures(finished):
+    directory, summary = finished
+    names = {f"hull_{name}_{size}" for name in ("accuracy", "area", "simple") for size in SMALL.sizes}
+    assert set(summary["metrics"]) == names
+    assert json.loads((directory / "summary.json").read_text())["metrics"] == summary["metrics"]
+    for name in ("loss", "answers_5", "answers_6"):
+        assert (directory / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_result_is_recorded_when_asked(finished):
+    directory, summary = finished
+    (line,) = (directory.parent / "results" / "pointer.jsonl").read_text().splitlines()
+    assert json.loads(line)["metrics"] == summary["metrics"]
+
+
+def test_cities_of_a_file_are_visited_at_any_scale():
+    task = pointer.Task(dataclasses.replace(SMALL, problem="tour", fewest=5, most=5, sizes=(5,)))
+    points = np.random.default_rng(3).random((7, 2)) * 1000
+    between = np.linalg.norm(points[:, None] - points, axis=-1).round().astype(int)
+    visited = pointer.visit(task, task.weights, Trip("seven", points, between))
+    assert visited == pointer.visit(task, task.weights, Trip("seven", points * 64 + 2**14, between))
+    assert visited["length"] >= visited["shortest"] > 0
+    with pytest.raises(ValueError, match="seven has no coordinates"):
+        pointer.visit(task, task.weights, Trip("seven", None, between))
+
+
+def test_examples_grow_to_their_full_size_over_a_share_of_the_steps():
+    config = dataclasses.replace(SMALL, fewest=5, most=8, steps=100, growth=0.5)
+    assert [pointer.longest(config, step) for step in (0, 12, 13, 38, 50, 99)] == [5, 5, 6, 8, 8, 8]
+    assert pointer.longest(dataclasses.replace(config, growth=0.0), 0) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beam": 0}, "pointer: beam must be at least 1, got 0"),
+        ({"growth": 1.5}, "growth is a share"),
+        ({"sizes": (2,)}, r"sizes must be at least 3, got \(2,\)"),
+        ({"answer": "plain"}, r"numbers up to 5 have names, sizes are \(5, 6\)"),
+        ({"tsplib": ("burma14.tsp",)}, "tsplib needs --problem tour"),
+    ],
+)
+def test_settings_that_make_no_model_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **changes)

@@ -1,0 +1,1 @@
+"""Planar geometry whose answers are lists of points: hulls, tours, triangulations, and batches of them for ever."""
