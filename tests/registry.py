@@ -50,7 +50,7 @@ def from_memory(recurrence, params, batch, holes=True):
 
 
 READS = {"start": from_memory}
-# Empty positions have logits of minus infinity, of which nothing can be summed; tests/test_pointer.py has them.
+# Empty positions have logits of minus infinity, of which nothing can be summed; tests/test_pointing.py has them.
 POINTS = {"start": functools.partial(from_memory, holes=False)}
 
 MEMBERS = {
