@@ -43,7 +43,7 @@ class Solver(flax.nnx.Module):
 
     def read(self, points, counts):
         """points ``[B, N, C]`` -> (embedded ``[B, N, E]``, memory ``[B, N, M]``, state of the decoder)."""
-        embedded = self.embed(points)
+        embedded = self.embed((points - 0.5) * 12**0.5)  # of mean 0 and variance 1
         final, memory = self.encoder(embedded, seq_lengths=counts)
         ends = final.h if hasattr(final, "h") else jnp.concatenate([final.forward.h, final.backward.h], axis=-1)
         c, h = jnp.split(self.bridge(ends), 2, axis=-1)
@@ -63,13 +63,18 @@ class Solver(flax.nnx.Module):
 
 
 class Pointing(Solver):
-    """A pointer network: the logits are scores of a query and of what the encoder has made of each point."""
+    """A pointer network: the logits are scores of a query and of what the encoder has made of each point.
 
-    def __init__(self, coordinates, features, *, bidirectional, score, rngs):
+    With a glimpse the query is what was found in a first reading, as of Bello et al. (2017); else it is the state.
+    """
+
+    def __init__(self, coordinates, features, *, bidirectional, score, glimpse, rngs):
         def decoder(width):
-            return Pointer(sj.LSTM(width), Additive(score), width)
+            cell = Attend(sj.LSTM(width), Additive(score), width) if glimpse else sj.LSTM(width)
+            return Pointer(cell, Additive(score), width)
 
         super().__init__(coordinates, features, decoder, bidirectional=bidirectional, rngs=rngs)
+        self.glimpse = glimpse
         self.opening = flax.nnx.Param(jax.random.normal(rngs.params(), (features,)))
         self.ending = flax.nnx.Param(0.1 * jax.random.normal(rngs.params(), (self.width,)))
 
@@ -77,7 +82,9 @@ class Pointing(Solver):
         embedded, memory, state = self.read(points, counts)
         read, memory = _behind(self.opening[...], embedded), _behind(self.ending[...], memory)
         there = jnp.arange(memory.shape[1]) <= counts[:, None]
-        return read, self.decoder.start(memory, there, state)
+        carry = self.decoder.start(memory, there)
+        state = carry.state._replace(state=state) if self.glimpse else state
+        return read, carry._replace(state=state)
 
     def logits(self, ys, positions):
         del positions
