@@ -5,34 +5,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.datasets.worlds import FORWARD, LEFT, RIGHT, STOP, starts
+from experiments.datasets import worlds
+from experiments.datasets.worlds import starts
 
 PADDING, UNKNOWN = 0, 1
-SIZES = ((8, 4), (16, 8), (32, 16), (64, 32))  # words and actions at most, of batches that are compiled once each
-_MIRRORED = {"left": "right", "right": "left", "lefts": "rights", "rights": "lefts"}
+MIRROR = "mirrored "
+SIZES = ((12, 6), (24, 12), (64, 32))  # words and actions at most, of batches that are compiled once each
 
 
 class Atlas:
     """Several worlds, and their mirror images, with all states in one numbering.
 
     Args:
-      worlds: ``{name: World}``.
+      worlds: ``{name: World}``; the image of one is called ``MIRROR + name``.
 
     Attributes:
-      moves: int ``[S, 4]``; open: bool ``[S, 4]``; views: float32 ``[S, F]``: see :class:`World`. The image of state s is
-        S / 2 + s; in it left is right.
+      moves, views, open: those of all worlds, one after the other; see :class:`World`.
     """
 
     def __init__(self, worlds):
-        self.worlds = dict(worlds)
-        sizes = np.cumsum([0, *(len(world.moves) for world in worlds.values())])
-        self.first = dict(zip(worlds, sizes[:-1].tolist(), strict=True))
-        self.half = int(sizes[-1])
-        moves = np.concatenate([self.worlds[name].moves + first for name, first in self.first.items()])
-        self.moves = np.concatenate([moves, moves[:, [FORWARD, RIGHT, LEFT, STOP]] + self.half])
-        self.open = np.concatenate([world.open for world in worlds.values()] * 2)
-        views = [world.views for world in worlds.values()] + [world.mirrored for world in worlds.values()]
-        self.views = np.concatenate(views)
+        self.worlds = dict(worlds) | {MIRROR + name: world.mirrored() for name, world in worlds.items()}
+        sizes = np.cumsum([0, *(len(world.moves) for world in self.worlds.values())])
+        self.first = dict(zip(self.worlds, sizes[:-1].tolist(), strict=True))
+        self.moves = np.concatenate([world.moves + self.first[name] for name, world in self.worlds.items()])
+        self.open = np.concatenate([world.open for world in self.worlds.values()])
+        self.views = np.concatenate([world.views for world in self.worlds.values()])
 
     def state(self, name, pose):
         """The number of a pose in a world."""
@@ -57,31 +54,28 @@ class Course:
       atlas: the worlds.
       routes: sentences and paragraphs in them.
       asked: names of the worlds in which it is asked and never learns.
+      unknown: the heading to start with where a path has none, see :func:`starts`.
+      mirrored: whether it learns from the mirror images too.
       held_out: share of the paragraphs of the other worlds whose sentences are held out.
       rare: words that are in fewer sentences than this are all one, as are those that are in none.
       seed: of what is held out.
     """
 
-    def __init__(self, atlas, routes, asked, *, held_out=0.1, rare=2, seed=0):
-        self.atlas, self.asked = atlas, frozenset(asked)
+    def __init__(self, atlas, routes, asked, *, unknown, mirrored=False, held_out=0.1, rare=2, seed=0):
+        self.atlas, self.asked, self.unknown = atlas, frozenset(asked), unknown
         groups = [group for group in _paragraphs(routes.sentences) if group[0].world not in self.asked]
-        rng = np.random.default_rng(seed)
-        aside = set(rng.permutation(len(groups))[: round(held_out * len(groups))].tolist())
+        aside = set(np.random.default_rng(seed).permutation(len(groups))[: round(held_out * len(groups))].tolist())
         learnt = [group for i, group in enumerate(groups) if i not in aside]
+        if mirrored:
+            learnt += [[_image(example) for example in group] for group in learnt]
         counts = collections.Counter(word for group in learnt for example in group for word in set(example.words))
-        words = sorted({word for word, count in counts.items() if count >= rare} | set(_MIRRORED) & set(counts))
+        words = sorted(word for word, count in counts.items() if count >= rare * (1 + mirrored))
         self.codes = {word: code for code, word in enumerate(words, UNKNOWN + 1)}
-        self.image = np.arange(len(words) + 2)
-        for word, other in _MIRRORED.items():
-            if word in self.codes and other in self.codes:
-                self.image[self.codes[word]] = self.codes[other]
-        self.sentences = self._sorted(example for group in learnt for example in group)
+        self.single = self._sorted(example for group in learnt for example in group)
         self.several = self._sorted(example for group in learnt for example in _joined(group))
-        self.held_out = [self._lesson(example) for i in aside for example in groups[i]]
-        self.questions = {
-            "sentences": [example for example in routes.sentences if example.world in self.asked],
-            "paragraphs": [example for example in routes.paragraphs if example.world in self.asked],
-        }
+        self.held_out = [example for i in sorted(aside) for example in groups[i]]
+        self.sentences = [example for example in routes.sentences if example.world in self.asked]
+        self.paragraphs = [example for example in routes.paragraphs if example.world in self.asked]
 
     def encode(self, words):
         """Codes of words."""
@@ -91,17 +85,18 @@ class Course:
         """Lessons by the smallest size that holds them; those that none holds are left out."""
         lessons: list[list[Lesson]] = [[] for _ in SIZES]
         for example in examples:
-            lesson = self._lesson(example)
+            lesson = self.lesson(example)
             steps = max(len(actions) for _, actions in lesson.ways)
             fitting = (i for i, (most, longest) in enumerate(SIZES) if len(lesson.codes) <= most and steps <= longest)
             if (size := next(fitting, None)) is not None:
                 lessons[size].append(lesson)
         return lessons
 
-    def _lesson(self, example):
+    def lesson(self, example):
+        """An example in codes."""
         world, first = self.atlas.worlds[example.world], self.atlas.first[example.world]
         ways = []
-        for start in starts(example.path):
+        for start in starts(example.path, self.unknown):
             states, actions = world.actions((start, *example.path[1:]))
             ways.append(([first + state for state in states], actions))
         return Lesson(self.encode(example.words), ways)
@@ -126,6 +121,12 @@ def _joined(group):
             yield joined
 
 
+def _image(example):
+    """An example in the mirror image of its world."""
+    image = worlds.mirrored(example)
+    return image._replace(world=MIRROR + image.world)
+
+
 class Lessons:
     """Batches for several agents side by side: ``(rng, batch_size) -> batch``, a task for :func:`seqjax.data.examples`.
 
@@ -135,36 +136,32 @@ class Lessons:
     Args:
       courses: of each agent, M of them.
       several: share of the batches that are of several sentences.
-      mirrored: share of the examples that are mirrored.
     """
 
-    def __init__(self, courses, *, several=0.0, mirrored=0.0):
-        self.courses, self.several, self.mirrored = courses, several, mirrored
+    def __init__(self, courses, *, several=0.0):
+        self.courses, self.several = courses, several
 
     def __call__(self, rng, batch_size):
         joined = rng.random() < self.several
-        pools = [course.several if joined else course.sentences for course in self.courses]
-        sizes = np.array([[len(lessons) for lessons in pool] for pool in pools])
-        weights = sizes.sum(0) * (sizes > 0).all(0)
+        pools = [course.several if joined else course.single for course in self.courses]
+        counts = np.array([[len(lessons) for lessons in pool] for pool in pools])
+        weights = counts.sum(0) * (counts > 0).all(0)
         size = rng.choice(len(SIZES), p=weights / weights.sum())
         columns = []
-        for course, pool in zip(self.courses, pools, strict=True):
+        for pool in pools:
             lessons = [pool[size][i] for i in rng.integers(len(pool[size]), size=batch_size)]
-            drawn = [(lesson.codes, *lesson.ways[rng.integers(len(lesson.ways))]) for lesson in lessons]
-            images = rng.random(batch_size) < self.mirrored
-            columns.append(_rows([_image(course, *row) if m else row for row, m in zip(drawn, images, strict=True)], SIZES[size]))
+            rows = [(lesson.codes, *lesson.ways[rng.integers(len(lesson.ways))]) for lesson in lessons]
+            columns.append(_rows(rows, SIZES[size]))
         return {name: np.stack([column[name] for column in columns], 1) for name in columns[0]}
 
 
-def _image(course, codes, states, actions):
-    """A row in the mirror."""
-    other = {LEFT: RIGHT, RIGHT: LEFT}
-    return course.image[codes], [state + course.atlas.half for state in states], [other.get(a, a) for a in actions]
+def _first(lesson):
+    return lesson.codes, *lesson.ways[0]
 
 
 def checks(courses):
     """The sentences held out of each course, as one batch; shorter columns are padded with rows of no step."""
-    columns = [[(lesson.codes, *lesson.ways[0]) for lesson in course.held_out] for course in courses]
+    columns = [[_first(course.lesson(example)) for example in course.held_out] for course in courses]
     rows = max(map(len, columns))
     size = tuple(max(len(row[part]) for column in columns for row in column) for part in (0, 1))
     padded = [_rows(column + [([], [], [])] * (rows - len(column)), size) for column in columns]
@@ -172,11 +169,8 @@ def checks(courses):
 
 
 def questions(course, examples):
-    """What is asked: tokens [N, S], the states [N] to start from, and which example each row is of, [N].
-
-    An example whose first heading is not known is asked from all four.
-    """
-    rows = [(i, example, start) for i, example in enumerate(examples) for start in starts(example.path)]
+    """What is asked: tokens [N, S], the states [N] to start from, and which example each row is of, [N]."""
+    rows = [(i, example, start) for i, example in enumerate(examples) for start in starts(example.path, course.unknown)]
     tokens = pad([course.encode(example.words) for _, example, _ in rows])
     states = np.array([course.atlas.state(example.world, start) for _, example, start in rows], np.int32)
     return tokens, states, np.array([i for i, _, _ in rows])

@@ -16,8 +16,9 @@ FLOORS = ("blue", "brick", "concrete", "flower", "grass", "gravel", "wood", "yel
 WALLS = ("butterfly", "fish", "tower")
 
 _KINDS = (len(FLOORS), len(WALLS), len(ITEMS))
-_BAG = sum(_KINDS) + 1  # floors, walls, items, and whether there is no hall
-FEATURES = len(ITEMS) + 4 * _BAG
+_FAR = 4  # halls that are counted
+BAGS = len(ITEMS) + 4 * (sum(_KINDS) + 1)
+FEATURES = BAGS + 4 * (2 * len(FLOORS) + len(WALLS) + 2 * len(ITEMS) + _FAR)
 
 
 class Pose(NamedTuple):
@@ -31,6 +32,9 @@ class Hall(NamedTuple):
 
     floor: str
     wall: str
+
+
+_NOWHERE = (Hall("", ""), "", ["", ""])
 
 
 class Example(NamedTuple):
@@ -101,23 +105,35 @@ class World:
         return place if ((pose.x, pose.y), place) in self.halls else None
 
     def look(self, pose):
-        """What is seen, float32 ``[FEATURES]``, after Mei, Bansal, Walter (2016).
+        """What is seen, float32 ``[FEATURES]``.
 
-        The item here; then for ahead, right, behind and left a bag of all floors, walls and items along the halls in that
-        direction, up to the first wall, and whether there is no hall at all.
+        The item here; then for ahead, right, behind and left what Mei, Bansal, Walter (2016) have, a bag of all floors, walls
+        and items along the halls in that direction, up to the first wall, and whether there is no hall at all (``BAGS`` of
+        the features are these); then for each direction what is near: the first hall, the first two items, the floors that
+        cross at the next place, and how far one can go.
         """
-        parts = [_hot(self.places[pose.x, pose.y], ITEMS)]
-        for turn in range(4):
-            floors, walls, items = (np.zeros(n, np.float32) for n in _KINDS)
-            at = pose._replace(heading=(pose.heading + turn) % 4)
-            blocked = self._next(at) is None
-            while (place := self._next(at)) is not None:
-                hall = self.halls[(at.x, at.y), place]
-                floors, walls = floors + _hot(hall.floor, FLOORS), walls + _hot(hall.wall, WALLS)
-                items = items + _hot(self.places[place], ITEMS)
-                at = Pose(*place, at.heading)
-            parts += [np.minimum(np.concatenate([floors, walls, items]), 1), np.array([blocked], np.float32)]
-        return np.concatenate(parts)
+        directions = [self._line(pose._replace(heading=(pose.heading + turn) % 4)) for turn in range(4)]
+        bags = [part for line in directions for part in _bag(line)]
+        near = [part for line in directions for part in _near(line)]
+        return np.concatenate([_hot(self.places[pose.x, pose.y], ITEMS), *bags, *near])
+
+    def _line(self, pose):
+        """Halls ahead up to the first wall, each with the item at its end and the floors that cross there."""
+        line = []
+        while (place := self._next(pose)) is not None:
+            hall, pose = self.halls[(pose.x, pose.y), place], Pose(*place, pose.heading)
+            line.append((hall, self.places[place], [self._floor(pose, turn) for turn in (1, 3)]))
+        return line
+
+    def _floor(self, pose, turn):
+        """The floor of the hall that a turn faces, "" where there is none."""
+        place = self._next(pose._replace(heading=(pose.heading + turn) % 4))
+        return "" if place is None else self.halls[(pose.x, pose.y), place].floor
+
+    def mirrored(self):
+        """The world in a mirror that stands north to south, under the same name."""
+        places = {(-x, y): item for (x, y), item in self.places.items()}
+        return World(self.name, places, {((-a, b), (-c, d)): hall for ((a, b), (c, d)), hall in self.halls.items()})
 
     def actions(self, path):
         """What to do along a path, and where; a turn about is two to the right, and STOP comes last.
@@ -151,9 +167,46 @@ class World:
         return states, done
 
 
-def starts(path):
-    """The poses that a path may begin with: its first, or its place with each heading where that is not known."""
-    return [path[0]] if path[0].heading is not None else [path[0]._replace(heading=heading) for heading in range(4)]
+_IN_A_MIRROR = {"left": "right", "right": "left", "lefts": "rights", "rights": "lefts"}
+
+
+def mirrored(example):
+    """An example in the mirrored world: its path, and what is left and right in its words."""
+
+    def turn(pose):
+        return Pose(-pose.x, pose.y, None if pose.heading is None else -pose.heading % 4)
+
+    words = tuple(_IN_A_MIRROR.get(word, word) for word in example.words)
+    return example._replace(words=words, path=tuple(turn(pose) for pose in example.path))
+
+
+def starts(path, unknown="four"):
+    """The poses that a path may begin with.
+
+    Args:
+      path: of which the first heading may not be known.
+      unknown: what it is then: each of "four", or a "quarter" left of the next one, north where there is none.
+    """
+    if path[0].heading is not None:
+        return [path[0]]
+    if unknown == "four":
+        return [path[0]._replace(heading=heading) for heading in range(4)]
+    return [path[0]._replace(heading=(path[1].heading - 1) % 4 if len(path) > 1 else 0)]
+
+
+def _bag(line):
+    """Which floors, walls and items there are along a line of halls, and whether there are none."""
+    seen = [(_hot(hall.floor, FLOORS), _hot(hall.wall, WALLS), _hot(item, ITEMS)) for hall, item, _ in line]
+    kinds = zip(*seen, strict=True) if seen else ([np.zeros(n, np.float32)] for n in _KINDS)
+    return [*(np.max(kind, axis=0) for kind in kinds), np.float32([not line])]
+
+
+def _near(line):
+    """The first hall, the items at the first two places, the floors that cross at the first, and the number of halls."""
+    (hall, first, crossing), (_, second, _) = (*line, _NOWHERE, _NOWHERE)[:2]
+    crossed = np.max([_hot(floor, FLOORS) for floor in crossing], axis=0)
+    far = np.float32([min(len(line), _FAR) == n for n in range(1, _FAR + 1)])
+    return [_hot(hall.floor, FLOORS), _hot(hall.wall, WALLS), _hot(first, ITEMS), _hot(second, ITEMS), crossed, far]
 
 
 def _hot(name, names):
