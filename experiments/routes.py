@@ -72,7 +72,7 @@ class Course:
         words = sorted(word for word, count in counts.items() if count >= rare * (1 + mirrored))
         self.codes = {word: code for code, word in enumerate(words, UNKNOWN + 1)}
         self.single = self._sorted(example for group in learnt for example in group)
-        self.several = self._sorted(example for group in learnt for example in _joined(group))
+        self.several = self._sorted(example for group in learnt for example in joined(group))
         self.held_out = [example for i in sorted(aside) for example in groups[i]]
         self.sentences = [example for example in routes.sentences if example.world in self.asked]
         self.paragraphs = [example for example in routes.paragraphs if example.world in self.asked]
@@ -110,7 +110,7 @@ def _paragraphs(sentences):
     return list(groups.values())
 
 
-def _joined(group):
+def joined(group):
     """All runs of two or more sentences of a paragraph in which each goes on where the one before ended."""
     for i in range(len(group)):
         joined = group[i]

@@ -38,7 +38,7 @@ def generate(*, worlds=40, routes=60, sentences=3, size=5, seed=0):
 
 
 def building(rng, name, size):
-    """A connected building: a random tree of halls and a third of the others, every line of halls with a floor of its own."""
+    """A connected building: a random tree of halls and a third of the others, one floor to every line of halls."""
     places = [(x, y) for x in range(size) for y in range(size)]
     ways = [((x, y), (x + dx, y + dy)) for x, y in places for dx, dy in STEPS[1:3] if x + dx < size and y + dy < size]
     group = {place: place for place in places}

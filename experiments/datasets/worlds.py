@@ -68,7 +68,7 @@ class World:
         self.halls = dict(halls) | {(b, a): hall for (a, b), hall in halls.items()}
         self._check()
         self._index = {place: i for i, place in enumerate(self.places)}
-        poses = [Pose(*place, heading) for place in self.places for heading in range(4)]
+        poses = [Pose(x, y, heading) for x, y in self.places for heading in range(4)]
         self.moves = np.array([[self.state(self.move(pose, a)) for a in range(4)] for pose in poses], np.int32)
         self.views = np.stack([self.look(pose) for pose in poses])
         self.open = np.array([[a != FORWARD or self._next(pose) is not None for a in range(4)] for pose in poses])
@@ -94,7 +94,8 @@ class World:
     def move(self, pose, action):
         """The pose after an action."""
         if action == FORWARD:
-            return Pose(*(self._next(pose) or (pose.x, pose.y)), pose.heading)
+            x, y = self._next(pose) or (pose.x, pose.y)
+            return Pose(x, y, pose.heading)
         turn = {LEFT: 3, RIGHT: 1, STOP: 0}[action]
         return pose._replace(heading=(pose.heading + turn) % 4)
 
@@ -107,7 +108,7 @@ class World:
     def look(self, pose):
         """What is seen, float32 ``[FEATURES]``.
 
-        The item here; then for ahead, right, behind and left what Mei, Bansal, Walter (2016) have, a bag of all floors, walls
+        The item here; then for ahead, right, behind, left what Mei, Bansal, Walter (2016) have, a bag of all floors, walls
         and items along the halls in that direction, up to the first wall, and whether there is no hall at all (``BAGS`` of
         the features are these); then for each direction what is near: the first hall, the first two items, the floors that
         cross at the next place, and how far one can go.
@@ -121,7 +122,7 @@ class World:
         """Halls ahead up to the first wall, each with the item at its end and the floors that cross there."""
         line = []
         while (place := self._next(pose)) is not None:
-            hall, pose = self.halls[(pose.x, pose.y), place], Pose(*place, pose.heading)
+            hall, pose = self.halls[(pose.x, pose.y), place], pose._replace(x=place[0], y=place[1])
             line.append((hall, self.places[place], [self._floor(pose, turn) for turn in (1, 3)]))
         return line
 
@@ -198,14 +199,14 @@ def _bag(line):
     """Which floors, walls and items there are along a line of halls, and whether there are none."""
     seen = [(_hot(hall.floor, FLOORS), _hot(hall.wall, WALLS), _hot(item, ITEMS)) for hall, item, _ in line]
     kinds = zip(*seen, strict=True) if seen else ([np.zeros(n, np.float32)] for n in _KINDS)
-    return [*(np.max(kind, axis=0) for kind in kinds), np.float32([not line])]
+    return [*(np.max(kind, axis=0) for kind in kinds), np.array([not line], np.float32)]
 
 
 def _near(line):
     """The first hall, the items at the first two places, the floors that cross at the first, and the number of halls."""
     (hall, first, crossing), (_, second, _) = (*line, _NOWHERE, _NOWHERE)[:2]
     crossed = np.max([_hot(floor, FLOORS) for floor in crossing], axis=0)
-    far = np.float32([min(len(line), _FAR) == n for n in range(1, _FAR + 1)])
+    far = np.array([min(len(line), _FAR) == n for n in range(1, _FAR + 1)], np.float32)
     return [_hot(hall.floor, FLOORS), _hot(hall.wall, WALLS), _hot(first, ITEMS), _hot(second, ITEMS), crossed, far]
 
 
