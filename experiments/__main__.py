@@ -13,6 +13,7 @@ EXPERIMENTS = {
     "char_lm": "a character language model: tinyshakespeare, Linux source, Python source, any text",
     "grid_lstm": "grids of LSTM cells, along depth as along time: sums of numbers, parity of bits",
     "pointer": "pointer networks: convex hulls, round trips, Delaunay triangulations, numbers in order",
+    "navigation": "directions that people gave are followed in a world that is seen: SAIL, generated buildings",
     "notes": "what five lecture notes claim, and ten of their mistakes: checks that are exact and need no training data",
     "scan": "commands of a small language, carried out: SCAN, and what networks do not generalize to",
     "translation": "encoder-decoders with attention and without: Multi30k, Tatoeba, dates in words, any pairs of sentences",

@@ -1,0 +1,316 @@
+"""Listen, attend and walk (Mei, Bansal, Walter 2016): people's directions are followed by an agent that sees where it is.
+
+python -m experiments navigation                  generated buildings, a dozen phrases
+python -m experiments navigation --preset sail    SAIL: three buildings, each in turn asked about and never learnt from
+
+A sentence is followed if the agent stops at the right place with the right heading, a paragraph if at the right place. The
+controls, agents that see nothing or are told nothing, learn beside the others. Nothing is recorded yet; the log in README.md
+says what was tried, and by how much SAIL is missed.
+"""
+
+import dataclasses
+import functools
+from typing import Literal, NamedTuple
+
+import flax.nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import seqjax as sj
+from experiments import routes, training
+from experiments.datasets import halls, sail
+from experiments.datasets.worlds import ACTIONS, BAGS, FEATURES, STOP
+from seqjax.data import examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything a run depends on."""
+
+    data: Literal["halls", "sail"] = "halls"
+    start: Literal["four", "quarter"] = "four"
+    """The first heading of a route that has none: each of four, or, as in the paper's data, a quarter left of the next."""
+    agents: int = 1
+    """How many agents decide together, by the mean of their probabilities."""
+    controls: bool = True
+    """Whether an agent that sees nothing and one that is told nothing learn beside them."""
+    near: bool = True
+    """Whether agents see what is near apart from what is far, besides the paper's bags."""
+    features: int = 100
+    embedding: int = 64
+    sight: int = 64
+    """Width of what is made of a view."""
+    dropout: float = 0.2
+    unheard: float = 0.0
+    """Share of the words of training that are replaced by the unknown one."""
+    unseen: float = 0.0
+    """Share of the features of views that are left out in training."""
+    several: float = 0.2
+    """Share of the batches of training that are of several sentences in a row."""
+    mirrored: bool = True
+    """Whether agents learn from mirror images too, left and right exchanged in words and worlds."""
+    held_out: float = 0.1
+    batch_size: int = 32
+    steps: int = 1500
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.01
+    average: float = 0.99
+    evaluations: int = 5
+    width: int = 1
+    """Of the beam."""
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("agents", "features", "embedding", "sight", "batch_size", "steps", "evaluations", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"navigation: {name} must be at least 1, got {getattr(self, name)}.")
+
+
+PRESETS = {
+    "default": Config(),
+    "sail": Config(data="sail", start="quarter", dropout=0.4, unheard=0.05, several=0.3),
+}
+
+
+class Agent(NamedTuple):
+    """One of the agents that learn side by side."""
+
+    course: int
+    sees: bool = True
+    hears: bool = True
+
+
+class Walker(flax.nnx.Module):
+    """Reads an instruction both ways, and looks at it and at the world before each action.
+
+    The memory is embeddings beside the outputs of the encoder, what the paper calls a multi-level aligner.
+    """
+
+    def __init__(self, words, config, *, rngs):
+        width, E = config.features, config.embedding
+        self.embed = flax.nnx.Embed(words, E, rngs=rngs)
+        self.encoder = sj.nnx.RNN(sj.Bidirectional(sj.LSTM(width), sj.LSTM(width)), E, rngs=rngs)
+        self.see = flax.nnx.Linear(FEATURES if config.near else BAGS, config.sight, rngs=rngs)
+        self.did = flax.nnx.Embed(len(ACTIONS) + 1, config.sight, rngs=rngs)
+        score = sj.attention.Additive(width)
+        self.decoder = sj.attention.Attend(sj.LSTM(width), score, memory_features=E + 2 * width, feed=True)
+        like = jax.ShapeDtypeStruct((1, 1, config.sight), jnp.float32)
+        self.params = flax.nnx.data(jax.tree.map(flax.nnx.Param, self.decoder.init(rngs.params(), like)))
+        self.dropout = flax.nnx.Dropout(config.dropout)
+        self.head = flax.nnx.Linear(width + config.sight, len(ACTIONS), rngs=rngs)
+
+    def _params(self):
+        return jax.tree.map(lambda p: p[...], self.params, is_leaf=lambda node: isinstance(node, flax.nnx.Variable))
+
+    def _drop(self, xs, key):
+        return self.dropout(xs, deterministic=key is None, rngs=key)
+
+    def listen(self, tokens, *, key=None):
+        """tokens int [B, S] -> the carry before the first action; key=None means evaluation."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        mask = tokens != routes.PADDING
+        words = self._drop(self.embed(tokens), keys[0])
+        read = self._drop(self.encoder(words, mask=mask)[1], keys[1])
+        return self.decoder.start(self._params(), jnp.concatenate([words, read], axis=-1), mask)
+
+    def walk(self, carry, views, before, *, key=None):
+        """views [T, B, F], actions of the steps before int [T, B] -> (carry, logits [T, B, 4])."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        xs = self._drop(jax.nn.relu(self.see(views) + self.did(before)), keys[0])
+        carry, ys = self.decoder.apply(self._params(), carry, xs)
+        return carry, self.head(jnp.concatenate([self._drop(ys, keys[1]), xs], axis=-1))
+
+
+START = len(ACTIONS)  # stands for the action before the first
+# Where the agents' axis is in the carry of several: what steps change has the batch first, for the search to reorder.
+_BATCH_FIRST = sj.attention.AttendCarry(state=1, fed=1, past=1, memory=0)
+
+
+class Task:
+    """What a configuration means: all agents as pure functions of their weights, and what they are asked."""
+
+    def __init__(self, config):
+        self.config = config
+        self.courses = courses(config)
+        kinds = [Agent(i) for i in range(len(self.courses)) for _ in range(config.agents)]
+        if config.controls:
+            kinds += [Agent(i, sees, not sees) for sees in (False, True) for i in range(len(self.courses))]
+        self.agents = kinds
+        words = max(len(course.codes) for course in self.courses) + routes.UNKNOWN + 1
+
+        def made(key):
+            return training.Model(Walker(words, config, rngs=flax.nnx.Rngs(key)))
+
+        key = jax.random.key(config.seed)
+        self.model = made(key)
+        self.weights = jax.jit(jax.vmap(lambda key: made(key).weights))(jax.random.split(key, len(kinds)))
+        atlas = self.courses[0].atlas
+        self.views = jnp.asarray(atlas.views if config.near else atlas.views[:, :BAGS])
+        self.open = jnp.asarray(atlas.open)
+        self.moves = jnp.asarray(np.concatenate([atlas.moves, np.arange(len(atlas.moves))[:, None]], 1), jnp.int32)
+        self._sees = jnp.array([agent.sees for agent in kinds])
+        self._hears = jnp.array([agent.hears for agent in kinds])
+        self._losses = jax.jit(lambda weights, batch: self._each(weights, batch, None))
+
+    def lessons(self):
+        """Batches to learn from."""
+        return routes.Lessons([self.courses[agent.course] for agent in self.agents], several=self.config.several)
+
+    def _heard(self, hears, tokens, key=None):
+        """What an agent hears: all, all but some words, or that there is something."""
+        if key is not None and self.config.unheard:
+            lost = jax.random.bernoulli(key, self.config.unheard, tokens.shape) & (tokens != routes.PADDING)
+            tokens = jnp.where(lost, routes.UNKNOWN, tokens)
+        nothing = jnp.full_like(tokens, routes.PADDING).at[:, 0].set(routes.UNKNOWN)
+        return jnp.where(hears, tokens, nothing)
+
+    def _seen(self, sees, states, key=None):
+        """What an agent sees: its view, without some of its features, or nothing."""
+        views = self.views[states]
+        if key is not None and self.config.unseen:
+            views = views * jax.random.bernoulli(key, 1 - self.config.unseen, views.shape)
+        return jnp.where(sees, views, 0.0)
+
+    def _possible(self, sees, states, logits):
+        """An agent that sees a wall does not walk into it."""
+        return jnp.where(self.open[states] | ~sees, logits, -1e9)
+
+    def _loss(self, weights, sees, hears, batch, key):
+        """Mean negative log-likelihood of an agent's actions."""
+        keys = [None] * 4 if key is None else jax.random.split(key, 4)
+        model, (states, actions, mask) = self.model(weights), (batch[name].T for name in ("states", "actions", "mask"))
+        before = jnp.concatenate([jnp.full_like(actions[:1], START), actions[:-1]])
+        carry = model.listen(self._heard(hears, batch["tokens"], keys[0]), key=keys[1])
+        _, logits = model.walk(carry, self._seen(sees, states, keys[2]), before, key=keys[3])
+        logits = self._possible(sees, states, logits)
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, actions), where=mask)
+
+    def _each(self, weights, batch, key):
+        keys = None if key is None else jax.random.split(key, len(self.agents))
+        axes = (0, 0, 0, 1, None if key is None else 0)
+        return jax.vmap(self._loss, axes)(weights, self._sees, self._hears, batch, keys)
+
+    def loss(self, weights, carry, batch, key):
+        """The mean over agents."""
+        return jnp.mean(self._each(weights, batch, key)), (carry, {})
+
+    def evaluate(self, weights):
+        """Mean loss of the agents that see and hear on what is held out of their courses."""
+        losses = np.asarray(self._losses(weights, self._checks))
+        return {"loss": float(np.mean(losses, where=np.asarray(self._sees & self._hears)))}
+
+    @functools.cached_property
+    def _checks(self):
+        return routes.checks([self.courses[agent.course] for agent in self.agents])
+
+    @functools.partial(jax.jit, static_argnums=(0, 6))
+    def _search(self, weights, sees, hears, tokens, states, length):
+        """Actions int [T, N] that several agents agree on."""
+
+        def listen(weights, sees, hears):
+            return self.model(weights).listen(self._heard(hears, tokens))
+
+        def step(carry, before):
+            carries, states = carry
+            states = self.moves[states, before]
+
+            def one(weights, sees, carry):
+                carry, logits = self.model(weights).walk(carry, self._seen(sees, states)[None], before[None])
+                return carry, jax.nn.log_softmax(self._possible(sees, states, logits[0]))
+
+            carries, logits = jax.vmap(one, (0, 0, _BATCH_FIRST), (_BATCH_FIRST, 0))(weights, sees, carries)
+            return (carries, states), jax.nn.logsumexp(logits, axis=0)
+
+        carry = jax.vmap(listen, out_axes=_BATCH_FIRST)(weights, sees, hears)
+        begin = jnp.full(states.shape, START)
+        found = sj.decode.beam_search(step, (carry, states), begin, width=self.config.width, length=length, stop=STOP)
+        return found.tokens[0]
+
+    def follow(self, weights, agents, asked, *, length=64):
+        """The last poses of agents that decide together, and which example each is of.
+
+        Args:
+          weights: of all agents.
+          agents: indices of those that decide, of one course.
+          asked: examples of that course.
+          length: most actions.
+        """
+        course, index = self.courses[self.agents[agents[0]].course], np.array(agents)
+        tokens, states, which = routes.questions(course, asked)
+        chosen = jax.tree.map(lambda leaf: leaf[index], weights)
+        actions = self._search(chosen, self._sees[index], self._hears[index], tokens, states, length)
+        for action in np.asarray(actions):
+            states = course.atlas.moves[states, action]
+        return [course.atlas.pose(asked[i].world, state) for i, state in zip(which, states, strict=True)], which
+
+    def followed(self, weights, part, *, sees=True, hears=True):
+        """The share of a part of the courses that is followed; every example counts alike.
+
+        Args:
+          weights: of all agents.
+          part: "sentences", "paragraphs" or "held_out".
+          sees: whether those that decide see.
+          hears: whether they hear.
+        """
+        shares: list[float] = []
+        for i, course in enumerate(self.courses):
+            agents = [j for j, agent in enumerate(self.agents) if agent == Agent(i, sees, hears)]
+            asked = getattr(course, part)
+            poses, which = self.follow(weights, agents, asked)
+            goals = [asked[j].path[-1] for j in which]
+            hits = [right(pose, goal, turned=part != "paragraphs") for pose, goal in zip(poses, goals, strict=True)]
+            shares += (np.bincount(which, hits) / np.bincount(which)).tolist()
+        return float(np.mean(shares))
+
+    def optimizer(self):
+        """AdamW with warm-up and a cosine schedule."""
+        config = self.config
+        peak = config.learning_rate
+        schedule = optax.warmup_cosine_decay_schedule(0.0, peak, min(100, config.steps // 2), config.steps, peak / 20)
+        return optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay)
+
+    def state(self):
+        """The state before the first step of training."""
+        return sj.train.create(self.weights, self.optimizer(), jax.random.key(self.config.seed), carry=(), average=True)
+
+
+def right(pose, goal, *, turned):
+    """Whether a pose is where a path ends and, where that is asked and known, turned as it ends."""
+    return (pose.x, pose.y) == (goal.x, goal.y) and (not turned or goal.heading in (None, pose.heading))
+
+
+def courses(config):
+    """SAIL: one for each map, which is left out. Generated buildings: one, a fifth of the buildings left out."""
+    found = sail.load() if config.data == "sail" else halls.generate(seed=config.seed)
+    names = list(found.worlds)
+    asked = [{name} for name in names] if config.data == "sail" else [set(names[::5])]
+    atlas = routes.Atlas(found.worlds)
+    settings = {"unknown": config.start, "mirrored": config.mirrored, "held_out": config.held_out, "seed": config.seed}
+    return [routes.Course(atlas, found, some, **settings) for some in asked]
+
+
+def run(config, preset, directory, *, record=False, quiet=False):
+    """Trains, or goes on training, and ends with a summary."""
+    this = training.Run("navigation", preset, config, units=("instructions", config.batch_size), record=record, quiet=quiet)
+    task = Task(config)
+    this.open(directory)
+    this.introduce(f"{len(task.agents)} agents, {config.data}", task.weights)
+    data = examples(task.lessons(), batch_size=config.batch_size, seed=config.seed)
+    outcome = this.train(task, data, task.evaluate)
+    return outcome and _finish(this, task, outcome)
+
+
+def _finish(this, task, outcome):
+    """The summary: what the last weights follow, and the controls."""
+    weights = jax.device_put(outcome.state.weights, jax.devices()[0])
+    metrics = {"single_sentence": task.followed(weights, "sentences"), "paragraph": task.followed(weights, "paragraphs")}
+    if task.config.controls:
+        for name, sees in (("without_vision", False), ("without_language", True)):
+            metrics[f"single_sentence_{name}"] = task.followed(weights, "sentences", sees=sees, hears=not sees)
+            metrics[f"paragraph_{name}"] = task.followed(weights, "paragraphs", sees=sees, hears=not sees)
+    held_out = task.followed(weights, "held_out")
+    summary = this.finish(outcome, metrics, unit="nats per action", held_out_sentences=held_out)
+    this.say(f"{summary['minutes']:.1f} minutes; {this.directory}")
+    return summary

@@ -1,0 +1,196 @@
+"""Navigation: what agents learn from, what they are asked, how they walk, and that a run ends with its summary."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import navigation, routes, runs
+from experiments.datasets import halls
+from experiments.datasets.worlds import FORWARD, LEFT, RIGHT, STOP, Example, Pose
+
+SMALL = navigation.Config(
+    features=12, embedding=8, sight=10, batch_size=6, steps=2, evaluations=1, several=0.0, mirrored=False, average=0.9
+)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return halls.generate(worlds=4, routes=6, seed=1)
+
+
+@pytest.fixture(scope="module")
+def atlas(found):
+    return routes.Atlas(found.worlds)
+
+
+@pytest.fixture(scope="module")
+def course(found, atlas):
+    return routes.Course(atlas, found, {"3"}, unknown="four", mirrored=True, held_out=0.25)
+
+
+@pytest.fixture(scope="module")
+def task(found):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(halls, "generate", lambda seed: found)
+        return navigation.Task(dataclasses.replace(SMALL, agents=2))
+
+
+def test_worlds_are_numbered_through(found, atlas):
+    for name in ("0", "2", routes.MIRROR + "1"):
+        world, first = atlas.worlds[name], atlas.first[name]
+        states = np.arange(first, first + len(world.moves))
+        assert [atlas.state(name, atlas.pose(name, state)) for state in states] == states.tolist()
+        np.testing.assert_array_equal(atlas.moves[states], world.moves + first)
+        np.testing.assert_array_equal(atlas.views[states], world.views)
+
+
+def test_what_is_asked_and_what_is_held_out_is_never_learnt(found, atlas, course):
+    learnt = [lesson for size in course.single + course.several for lesson in size]
+    states = {state for lesson in learnt for way in lesson.ways for state in way[0]}
+    for name in ("3", routes.MIRROR + "3"):
+        assert not states & set(range(atlas.first[name], atlas.first[name] + len(atlas.worlds[name].moves)))
+    assert {example.world for example in course.sentences + course.paragraphs} == {"3"}
+    paragraphs = {example.name.rsplit("-", 1)[0] for example in course.held_out}
+    assert len(paragraphs) == round(0.25 * 18)
+    others = [e for e in found.sentences if e.world != "3" and e.name.rsplit("-", 1)[0] not in paragraphs]
+    assert sum(map(len, course.single)) == 2 * len(others)
+    assert len(course.held_out) == 3 * len(paragraphs)
+
+
+def test_sentences_in_a_row_are_joined_where_they_go_on(atlas):
+    a, b, c = Pose(0, 0, 0), Pose(0, 0, 1), Pose(0, 0, 2)
+    group = [Example("p-1", "0", ("x",), (a, b)), Example("p-2", "0", ("y", "z"), (b, c)), Example("p-3", "0", ("x",), (a,))]
+    (joined,) = routes.joined(group)
+    assert joined.words == ("x", "y", "z")
+    assert joined.path == (a, b, c)
+
+
+def test_batches_are_examples_of_their_course(course):
+    batch = routes.Lessons([course, course], several=0.5)(np.random.default_rng(4), 5)
+    assert batch["tokens"].shape[:2] == batch["mask"].shape[:2] == (5, 2)
+    assert (batch["tokens"].shape[2], batch["mask"].shape[2]) in routes.SIZES
+    known = {
+        (tuple(lesson.codes), tuple(states), tuple(actions))
+        for size in course.single + course.several
+        for lesson in size
+        for states, actions in lesson.ways
+    }
+    for row in range(5):
+        for agent in range(2):
+            parts = {name: array[row, agent] for name, array in batch.items()}
+            codes = tuple(parts["tokens"][parts["tokens"] != routes.PADDING].tolist())
+            steps = tuple(tuple(parts[name][parts["mask"]].tolist()) for name in ("states", "actions"))
+            assert (codes, *steps) in known
+            assert steps[1][-1] == STOP
+
+
+def test_words_that_are_rare_are_unknown(found, atlas):
+    usual = routes.Course(atlas, found, {"3"}, unknown="four", held_out=0.0, rare=1)
+    counts = {word: sum(word in e.words for e in found.sentences if e.world != "3") for word in usual.codes}
+    often = routes.Course(atlas, found, {"3"}, unknown="four", held_out=0.0, rare=20)
+    assert set(often.codes) == {word for word, count in counts.items() if count >= 20} < set(usual.codes)
+    rare = min(counts, key=lambda word: counts[word])
+    assert often.encode([rare, "turn"]) == [routes.UNKNOWN, often.codes["turn"]]
+
+
+def test_a_route_without_a_heading_is_asked_from_all_four(course):
+    example = course.sentences[0]
+    free = example._replace(path=(example.path[0]._replace(heading=None), *example.path[1:]))
+    tokens, states, which = routes.questions(course, [free, example])
+    assert which.tolist() == [0, 0, 0, 0, 1]
+    assert [course.atlas.pose(example.world, state).heading for state in states[:4]] == [0, 1, 2, 3]
+    assert tokens[0].tolist() == tokens[3].tolist()
+
+
+def test_agents_differ_and_learn_from_their_own_gradient(task):
+    assert [tuple(agent) for agent in task.agents] == [(0, True, True)] * 2 + [(0, False, True), (0, True, False)]
+    batch = task.lessons()(np.random.default_rng(0), 6)
+    first = jax.tree.leaves(task.weights)[0]
+    assert not np.allclose(first[0], first[1])
+    gradient = jax.jit(jax.grad(lambda weights, batch: task.loss(weights, (), batch, None)[0]))
+    alone = jax.tree.map(np.asarray, gradient(task.weights, batch))
+    changed = {name: array.copy() for name, array in batch.items()}
+    changed["actions"][:, 1] = LEFT
+    other = jax.tree.map(np.asarray, gradient(task.weights, changed))
+    for before, after in zip(jax.tree.leaves(alone), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(before[[0, 2, 3]], after[[0, 2, 3]], atol=1e-6)
+    assert any(not np.allclose(a[1], b[1], atol=1e-4) for a, b in zip(*map(jax.tree.leaves, (alone, other)), strict=True))
+
+
+def test_controls_see_nothing_or_are_told_nothing(task):
+    batch = task.lessons()(np.random.default_rng(1), 6)
+    losses = task._each(task.weights, batch, None)
+    elsewhere = {**batch, "states": np.full_like(batch["states"], 7)}
+    silent = {**batch, "tokens": np.where(batch["tokens"] > 2, 2, batch["tokens"])}
+    for changed, control in ((elsewhere, 2), (silent, 3)):
+        others = task._each(task.weights, changed, None)
+        same = np.isclose(losses, others, atol=1e-6).tolist()
+        assert same == [agent == control for agent in range(4)]
+
+
+def script(task, actions):
+    """Makes the agents do as they are told, whatever they see, and returns what they saw."""
+    seen = []
+
+    class Told:
+        def listen(self, tokens):
+            count = jnp.zeros((len(tokens), 1))
+            return navigation.sj.attention.AttendCarry(count, (), (), count)
+
+        def walk(self, carry, views, before):
+            seen.append(views)
+            now = jnp.asarray(actions)[carry.state[:, 0].astype(int)]
+            return carry._replace(state=carry.state + 1), jax.nn.one_hot(now, 4)[None] * 9
+
+    return Told(), seen
+
+
+def test_walking_moves_the_agent_and_ends_at_stop(task, monkeypatch):
+    course = task.courses[0]
+    world = course.atlas.worlds["0"]
+    start = next(
+        world.pose(s)
+        for s in range(len(world.moves))
+        if world.open[s, FORWARD] and world.open[world.moves[s, RIGHT], FORWARD]
+    )
+    expected = world.move(world.move(world.move(start, RIGHT), FORWARD), LEFT)
+    told, _ = script(task, [RIGHT, FORWARD, LEFT, STOP, FORWARD, FORWARD])
+    monkeypatch.setattr(task, "model", lambda weights: told)
+    (end,), which = task.follow(task.weights, [0, 1], [Example("q", "0", ("go",), (start, expected))], length=6)
+    assert end == expected
+    assert which.tolist() == [0]
+
+
+def test_a_pose_is_right_where_place_and_heading_are():
+    right = navigation.right
+    assert right(Pose(1, 2, 3), Pose(1, 2, 3), turned=True)
+    assert not right(Pose(1, 2, 0), Pose(1, 2, 3), turned=True)
+    assert right(Pose(1, 2, 0), Pose(1, 2, 3), turned=False)
+    assert right(Pose(1, 2, 0), Pose(1, 2, None), turned=True)
+    assert not right(Pose(2, 1, 3), Pose(1, 2, 3), turned=False)
+
+
+def test_a_run_ends_with_its_summary_and_is_recorded(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(halls, "generate", lambda seed: found)
+    monkeypatch.setattr(routes, "SIZES", ((24, 12),))  # one program instead of three
+    with jax.numpy_dtype_promotion("standard"):  # optax.adamw relies on it
+        summary = navigation.run(SMALL, "default", tmp_path / "run", record=True, quiet=True)
+    names = {
+        f"{part}{control}"
+        for part in ("single_sentence", "paragraph")
+        for control in ("", "_without_vision", "_without_language")
+    }
+    assert set(summary["metrics"]) == names
+    assert all(0 <= share <= 1 for share in summary["metrics"].values())
+    (line,) = (tmp_path / "results" / "navigation.jsonl").read_text().splitlines()
+    assert set(json.loads(line)["metrics"]) == names
+
+
+def test_sizes_that_make_no_agent_are_refused():
+    with pytest.raises(ValueError, match="navigation: agents must be at least 1, got 0"):
+        navigation.Config(agents=0)
