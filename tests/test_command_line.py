@@ -46,8 +46,8 @@ def write(path, data):
 WRONG = {
     "no experiment": (
         lambda at: ["lstm"],
-        "'lstm' is no experiment and no command; there are char_lm, grid_lstm, notes, scan, translation, list, resume, "
-        "sample, answer.",
+        "'lstm' is no experiment and no command; there are char_lm, grid_lstm, pointer, navigation, notes, scan, "
+        "translation, list, resume, sample, answer.",
     ),
     "no preset": (lambda at: ["char_lm", "--preset", "big"], "no preset 'big'; there are default, hello"),
     "no preset, other spelling": (lambda at: ["char_lm", "--preset=big"], "no preset 'big'"),
