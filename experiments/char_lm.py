@@ -155,7 +155,7 @@ class CharLM(flax.nnx.Module):
 
     def __call__(self, tokens, carry=None, *, key=None):
         """tokens int [B, T] -> (carry, logits [B, T, V]); key=None means evaluation."""
-        keys = (None, None) if key is None else jax.random.split(key)
+        keys = training.split(key, 2)
         xs = self.embed(tokens)
         carry, ys = self.rnn(xs, initial_carry=carry, deterministic=key is None, rngs=keys[0])
         return carry, self.head(self.dropout(ys, deterministic=key is None, rngs=keys[1]))
@@ -207,7 +207,7 @@ class Task:
 
         With one stream each prediction has all that stands before it; with more, each stream starts from nothing.
         """
-        weights = jax.device_put(weights, jax.devices()[0])
+        weights = training.on_one_device(weights)
         carry, total = self.initial_carry(streams), 0.0
         codes = self.vocabulary.encode(text)
         for chunk in chunks(codes, batch_size=streams, steps=1024 if streams == 1 else 128):
@@ -223,7 +223,7 @@ class Task:
             return None
         inputs = codes[: count * WINDOW].reshape(count, WINDOW)
         targets = codes[1 : count * WINDOW + 1].reshape(count, WINDOW)
-        weights = jax.device_put(weights, jax.devices()[0])
+        weights = training.on_one_device(weights)
         total = 0.0
         for rows in np.array_split(np.arange(count), -(-count // 64)):
             carry, mask = self.initial_carry(len(rows)), np.ones((len(rows), WINDOW), bool)
@@ -267,7 +267,7 @@ class Task:
         """Yields texts that continue the prompt, a list with a piece for each of ``rows`` continuations at a time."""
         if not prompt:
             raise ValueError("char_lm: the prompt is empty; give at least one character to go on from.")
-        weights = jax.device_put(weights, jax.devices()[0])
+        weights = training.on_one_device(weights)
         codes = np.tile(self.vocabulary.encode(prompt), (rows, 1))
         carry, token = self.initial_carry(rows), jnp.asarray(codes[:, -1])
         if codes.shape[1] > 1:

@@ -110,7 +110,7 @@ class EncoderDecoder(flax.nnx.Module):
 
     def encode(self, source, mask, *, key=None):
         """source int [B, S], mask bool [B, S] -> the carry that the decoder starts from."""
-        keys = _split(key, 3)
+        keys = training.split(key, 3)
         xs = self._embed(self.source, source, keys[0])
         finals, memory = self.encoder(xs, mask=mask, deterministic=key is None, rngs=keys[1])
         states = [jax.tree.map(lambda *sides: jnp.concatenate(sides, -1), *final) for final in finals]
@@ -122,7 +122,7 @@ class EncoderDecoder(flax.nnx.Module):
 
     def decode(self, carry, tokens, *, mask=None, key=None):
         """tokens int [B, T] -> (carry, logits [B, T, V])."""
-        keys = _split(key, 3)
+        keys = training.split(key, 3)
         xs = self._embed(self.target, tokens, keys[0])
         carry, ys = self.decoder(xs, initial_carry=carry, mask=mask, deterministic=key is None, rngs=keys[1])
         if self.project is not None:
@@ -131,14 +131,14 @@ class EncoderDecoder(flax.nnx.Module):
 
     def weights(self, carry, tokens):
         """With which weights the decoder reads while it says tokens [B, T]: [B, T, S]."""
-        recurrence, params = self.decoder.recurrence, _arrays(self.decoder.params)
+        recurrence, params = self.decoder.recurrence, self.decoder.values()
         ys = jnp.moveaxis(self._embed(self.target, tokens, None), 1, 0)
         for i, layer in enumerate(recurrence.layers[:-1]):
             _, ys = layer.apply(params[str(i)], carry[i], ys)
         return jnp.moveaxis(recurrence.layers[-1].weights(self._top(), carry[-1], ys), 0, 1)
 
     def _embed(self, embedding, tokens, key):
-        keys = _split(key, 2)
+        keys = training.split(key, 2)
         xs = embedding(tokens) * embedding.features**0.5
         xs = self.word_dropout(xs, deterministic=key is None, rngs=keys[0])
         return self._drop(xs, keys[1])
@@ -147,16 +147,7 @@ class EncoderDecoder(flax.nnx.Module):
         return self.dropout(xs, deterministic=key is None, rngs=key)
 
     def _top(self):
-        return _arrays(self.decoder.params)[str(len(self.decoder.recurrence.layers) - 1)]
-
-
-def _split(key, count):
-    return (None,) * count if key is None else jax.random.split(key, count)
-
-
-def _arrays(params):
-    """The parameters of a recurrence as it knows them."""
-    return jax.tree.map(lambda param: param[...], params, is_leaf=lambda node: isinstance(node, flax.nnx.Variable))
+        return self.decoder.values()[str(len(self.decoder.recurrence.layers) - 1)]
 
 
 class Task:
@@ -185,7 +176,7 @@ class Task:
 
     def evaluate(self, weights, lines):
         """Mean negative log-likelihood of the symbols of a part, in nats."""
-        weights, total, count = _on_one_device(weights), 0.0, 0
+        weights, total, count = training.on_one_device(weights), 0.0, 0
         sources, targets = self._codes(lines)
         for _, batch in each_pair(sources, targets, **self._shape(sources, targets)):
             total += float(self._nats(weights, batch))
@@ -194,7 +185,7 @@ class Task:
 
     def answers(self, weights, sources, *, width=None):
         """What the model says to texts: a list of texts."""
-        weights, found = _on_one_device(weights), [""] * len(sources)
+        weights, found = training.on_one_device(weights), [""] * len(sources)
         codes = [self.vocabularies[0].encode(source) for source in sources]
         self._check_lengths(codes, codes)
         nothing = [np.zeros(0, np.int32)] * len(codes)
@@ -206,7 +197,7 @@ class Task:
 
     def alignments(self, weights, lines):
         """For each pair the weights with which it was read: [targets and stop, sources]."""
-        weights, found = _on_one_device(weights), [np.zeros(())] * len(lines.sources)
+        weights, found = training.on_one_device(weights), [np.zeros(())] * len(lines.sources)
         sources, targets = self._codes(lines)
         for places, batch in each_pair(sources, targets, **self._shape(sources, targets)):
             read = np.asarray(self._read(weights, batch))
@@ -230,7 +221,7 @@ class Task:
 
     def _logits(self, weights, batch, key=None):
         """[B, T, V], each symbol predicted from those of the target before it."""
-        model, keys = self.model(weights), _split(key, 2)
+        model, keys = self.model(weights), training.split(key, 2)
         carry = model.encode(batch["source"], batch["source_mask"], key=keys[0])
         return model.decode(carry, batch["inputs"], mask=batch["mask"], key=keys[1])[1]
 
@@ -289,7 +280,3 @@ def restore(directory, config):
     vocabularies = [Subwords(json.dumps(runs.read_json(directory / f"{side}_subwords.json"))) for side in SIDES]
     task = Task(found, vocabularies)
     return task, training.best_weights(directory, task.state())
-
-
-def _on_one_device(weights):
-    return jax.device_put(weights, jax.devices()[0])

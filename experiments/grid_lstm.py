@@ -109,7 +109,7 @@ class Task:
     def evaluate(self, weights, *, length=None):
         """Mean loss and share of exact answers, on numbers or strings of exactly ``length``, the longest by default."""
         config, losses, exact = self.config, [], []
-        weights = jax.device_put(weights, jax.devices()[0])
+        weights = training.on_one_device(weights)
         for i in range(-(-config.answers // 500)):
             rng = np.random.default_rng((HELD_OUT + config.seed, i))
             batch = self.make(rng, 500, exactly=length or config.length)

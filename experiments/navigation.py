@@ -95,31 +95,27 @@ class Walker(flax.nnx.Module):
         self.see = flax.nnx.Linear(FEATURES if config.near else BAGS, config.sight, rngs=rngs)
         self.did = flax.nnx.Embed(len(ACTIONS) + 1, config.sight, rngs=rngs)
         score = sj.attention.Additive(width)
-        self.decoder = sj.attention.Attend(sj.LSTM(width), score, memory_features=E + 2 * width, feed=True)
-        like = jax.ShapeDtypeStruct((1, 1, config.sight), jnp.float32)
-        self.params = flax.nnx.data(jax.tree.map(flax.nnx.Param, self.decoder.init(rngs.params(), like)))
+        decoder = sj.attention.Attend(sj.LSTM(width), score, memory_features=E + 2 * width, feed=True)
+        self.decoder = sj.nnx.RNN(decoder, config.sight, time_major=True, rngs=rngs)
         self.dropout = flax.nnx.Dropout(config.dropout)
         self.head = flax.nnx.Linear(width + config.sight, len(ACTIONS), rngs=rngs)
-
-    def _params(self):
-        return jax.tree.map(lambda p: p[...], self.params, is_leaf=lambda node: isinstance(node, flax.nnx.Variable))
 
     def _drop(self, xs, key):
         return self.dropout(xs, deterministic=key is None, rngs=key)
 
     def listen(self, tokens, *, key=None):
         """tokens int [B, S] -> the carry before the first action; key=None means evaluation."""
-        keys = (None, None) if key is None else jax.random.split(key)
+        keys = training.split(key, 2)
         mask = tokens != routes.PADDING
         words = self._drop(self.embed(tokens), keys[0])
         read = self._drop(self.encoder(words, mask=mask)[1], keys[1])
-        return self.decoder.start(self._params(), jnp.concatenate([words, read], axis=-1), mask)
+        return self.decoder.start(jnp.concatenate([words, read], axis=-1), mask)
 
     def walk(self, carry, views, before, *, key=None):
         """views [T, B, F], actions of the steps before int [T, B] -> (carry, logits [T, B, 4])."""
-        keys = (None, None) if key is None else jax.random.split(key)
+        keys = training.split(key, 2)
         xs = self._drop(jax.nn.relu(self.see(views) + self.did(before)), keys[0])
-        carry, ys = self.decoder.apply(self._params(), carry, xs)
+        carry, ys = self.decoder(xs, initial_carry=carry)
         return carry, self.head(jnp.concatenate([self._drop(ys, keys[1]), xs], axis=-1))
 
 
@@ -179,7 +175,7 @@ class Task:
 
     def _loss(self, weights, sees, hears, batch, key):
         """Mean negative log-likelihood of an agent's actions."""
-        keys = [None] * 4 if key is None else jax.random.split(key, 4)
+        keys = training.split(key, 4)
         model, (states, actions, mask) = self.model(weights), (batch[name].T for name in ("states", "actions", "mask"))
         before = jnp.concatenate([jnp.full_like(actions[:1], START), actions[:-1]])
         carry = model.listen(self._heard(hears, batch["tokens"], keys[0]), key=keys[1])
@@ -304,7 +300,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
 
 def _finish(this, task, outcome):
     """The summary: what the last weights follow, and the controls."""
-    weights = jax.device_put(outcome.state.weights, jax.devices()[0])
+    weights = training.on_one_device(outcome.state.weights)
     metrics = {"single_sentence": task.followed(weights, "sentences"), "paragraph": task.followed(weights, "paragraphs")}
     if task.config.controls:
         for name, sees in (("without_vision", False), ("without_language", True)):

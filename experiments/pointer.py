@@ -169,7 +169,7 @@ class Task:
 
         ``exact`` judges by the best answer there is, and not by one as good as those of training.
         """
-        weights = jax.device_put(weights, jax.devices()[0])
+        weights = training.on_one_device(weights)
         losses, worth = [], []
         for batch, truths in self._held_out(size or self.config.most, exact):
             losses.append(float(self._loss(weights, batch)))

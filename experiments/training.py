@@ -103,6 +103,16 @@ class Run:
         return summary
 
 
+def on_one_device(weights):
+    """The weights where evaluations run: training has them on all devices."""
+    return jax.device_put(weights, jax.devices()[0])
+
+
+def split(key, count):
+    """So many keys of one, each None where it is: evaluation."""
+    return (None,) * count if key is None else jax.random.split(key, count)
+
+
 def best_weights(directory, state):
     """The weights of the best checkpoint of a run, ``state`` being one of the same kind."""
     checkpoints = sj.train.Checkpoints(pathlib.Path(directory) / "checkpoints")

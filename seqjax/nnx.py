@@ -87,7 +87,7 @@ class RNN(nnx.Module):
         """
         return _layout.run(
             self.recurrence,
-            self._values(),
+            self.values(),
             xs,
             initial_carry=initial_carry,
             seq_lengths=seq_lengths,
@@ -100,7 +100,7 @@ class RNN(nnx.Module):
 
     def initialize_carry(self, batch_shape):
         """The state before the first step of a batch of shape ``batch_shape``, such as ``(32,)``."""
-        return self.recurrence.initial_carry(self._values(), tuple(batch_shape))
+        return self.recurrence.initial_carry(self.values(), tuple(batch_shape))
 
     def start(self, *args, **kwargs):
         """``recurrence.start`` with the parameters: the carry of one that is given more than a batch to start from.
@@ -112,7 +112,7 @@ class RNN(nnx.Module):
         """
         if not hasattr(self.recurrence, "start"):
             raise TypeError(f"RNN({self.recurrence}): starts from nothing but initialize_carry((B,)).")
-        return self.recurrence.start(self._values(), *args, **kwargs)
+        return self.recurrence.start(self.values(), *args, **kwargs)
 
     def set_view(self, deterministic: bool | None = None):
         """Lets ``nnx.view(model, deterministic=...)`` reach this module.
@@ -123,8 +123,8 @@ class RNN(nnx.Module):
         if deterministic is not None:
             self.deterministic = deterministic
 
-    def _values(self):
-        """The parameters as the recurrence knows them: arrays."""
+    def values(self):
+        """The parameters as the recurrence itself knows them, arrays: for its own methods, such as ``Attend.weights``."""
         return jax.tree.map(lambda param: param[...], self.params, is_leaf=lambda node: isinstance(node, nnx.Variable))
 
     def _key(self, deterministic, rngs):

@@ -109,7 +109,7 @@ def test_a_route_without_a_heading_is_asked_from_all_four(course):
 def test_agents_differ_and_learn_from_their_own_gradient(task):
     assert [tuple(agent) for agent in task.agents] == [(0, True, True)] * 2 + [(0, False, True), (0, True, False)]
     batch = task.lessons()(np.random.default_rng(0), 6)
-    first = jax.tree.leaves(task.weights)[0]
+    (first,) = jax.tree.leaves(task.weights["did"])
     assert not np.allclose(first[0], first[1])
     gradient = jax.jit(jax.grad(lambda weights, batch: task.loss(weights, (), batch, None)[0]))
     alone = jax.tree.map(np.asarray, gradient(task.weights, batch))

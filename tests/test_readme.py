@@ -12,7 +12,6 @@ import pytest
 
 import seqjax as sj
 from seqjax.testing import check_recurrence
-from tests import registry
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,7 +89,3 @@ def test_tables_of_recurrences_are_those_of_the_registry(tables):
     assert tables.fill(README) == README, "run: python docs/tables.py"
     named = re.findall(r"^\| `(\w+)` \|", tables.recurrences(), re.MULTILINE)
     assert sorted(named) == sorted(cls.__name__ for cls in exported())
-
-
-def test_every_exported_recurrence_is_a_member_of_the_registry():
-    assert exported() <= {type(recurrence) for recurrence, _ in registry.MEMBERS.values()}

@@ -10,7 +10,6 @@ from seqjax import checks
 from seqjax.attention.read import Memory, attend
 from seqjax.attention.reading import APART, Reading, batched, innermost
 from seqjax.cells import parts
-from seqjax.combine.wrapper import outputs_of
 from seqjax.engines.choice import ANY
 from seqjax.precision import at_least_float32, state_dtype
 
@@ -102,12 +101,8 @@ class Attend(Reading):
 
     def init(self, key, xs):
         keys = jax.random.split(key, 4)
-        params: dict[str, Any] = {"cell": self.cell.init(keys[0], xs)}
-        hidden = outputs_of(self.cell, params["cell"], xs).shape[-1]
-        M, dtype = self.memory_features, self.score.param_dtype
-        query = jax.ShapeDtypeStruct((hidden,), jnp.float32)
-        params["score"] = self.score.init(keys[1], query, jax.ShapeDtypeStruct((1, M), jnp.float32))
-        width = self.features or hidden
+        params, hidden = self._init(keys[0], keys[1], xs)
+        M, dtype, width = self.memory_features, self.score.param_dtype, self.features or hidden
         params["output_kernel"] = parts.blocks("lecun_normal", keys[2], (hidden + M, width), 1, dtype)
         if self.feed or self.before:
             params["feed_kernel"] = self._feed_kernels(keys[3], params["cell"], xs, M if self.before else width)

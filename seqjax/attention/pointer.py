@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from seqjax.attention.read import Memory
 from seqjax.attention.reading import APART, Reading, batched
-from seqjax.combine.wrapper import outputs_of
 from seqjax.engines.choice import Choices
 from seqjax.precision import at_least_float32, cast
 
@@ -60,10 +59,7 @@ class Pointer(Reading):
 
     def init(self, key, xs):
         inside, own = jax.random.split(key)
-        params = self.cell.init(inside, xs)
-        query = jax.ShapeDtypeStruct(outputs_of(self.cell, params, xs).shape[-1:], jnp.float32)
-        memory = jax.ShapeDtypeStruct((1, self.memory_features), jnp.float32)
-        return {"cell": params, "score": self.score.init(own, query, memory)}
+        return self._init(inside, own, xs)[0]
 
     def _carry(self, params, state, memory):
         del params

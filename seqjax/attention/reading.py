@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqjax import checks, engines, masks
 from seqjax.attention.read import remember
 from seqjax.attention.scores import Score
+from seqjax.combine.wrapper import outputs_of
 from seqjax.engines.choice import Choice, Choices
 from seqjax.precision import at_least_float32, cast, cast_like, state_dtype
 from seqjax.recurrence import Cell
@@ -35,6 +36,14 @@ class Reading(Cell):
             raise TypeError(f"{type(self).__name__}: expected a score such as Additive(128), got {self.score!r}.")
         super().__post_init__()
         checks.positive(self, "memory_features")
+
+    def _init(self, cell_key, score_key, xs):
+        """Parameters of the cell and of the score, and how wide the queries are."""
+        params = self.cell.init(cell_key, xs)
+        (*_, width) = outputs_of(self.cell, params, xs).shape
+        query = jax.ShapeDtypeStruct((width,), jnp.float32)
+        memory = jax.ShapeDtypeStruct((1, self.memory_features), jnp.float32)
+        return {"cell": params, "score": self.score.init(score_key, query, memory)}, width
 
     def start(self, params, memory, mask=None, state=None):
         """The carry from which a sequence reads a memory.

@@ -127,7 +127,6 @@ def _apart(recurrence, sample, resets):
 
 def _through_restart(recurrence, sample, dcarry):
     """What the gradient of a carry that a sequence began with adds to those of params and of the carry before."""
-
     return pull_back(functools.partial(_restarted, recurrence), (sample.params, sample.carry), dcarry)
 
 
