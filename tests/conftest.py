@@ -5,6 +5,7 @@ to optimize them, and what it has compiled once is kept for the other processes 
 them. ``XLA_FLAGS= python -m pytest`` compiles as users do, in two to three times the time.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ def _knows(flags):
     return not subprocess.run(starts, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, check=False).returncode
 
 
+# What JAX traces is many small objects that live long: to look through them all again and again took 6 % of the time.
+gc.set_threshold(200_000, 20, 50)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 if "XLA_FLAGS" not in os.environ:  # the workers of xdist inherit it
     both = f"{_UNOPTIMIZED} {_OLDER_EMITTERS}"
