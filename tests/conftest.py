@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA warns of every program
 
 import jax
 
-_UNOPTIMIZED = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"  # in one piece: a tenth less time
+_UNOPTIMIZED = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"  # one piece: a tenth less
 _OLDER_EMITTERS = "--xla_cpu_use_fusion_emitters=false"  # they compile in half the time; newer JAX no longer has them
 
 
