@@ -328,3 +328,9 @@ def test_what_does_not_fit_is_refused(name):
 def test_parts_that_are_none_are_refused(make, reason):
     with pytest.raises(TypeError, match=reason):
         make()
+
+
+@pytest.mark.parametrize("around", [sj.Zoneout, sj.LearntCarry])
+def test_what_treats_every_leaf_as_a_state_refuses_a_memory(around):
+    with pytest.raises(TypeError, match=r"the carry of Attend\(.* holds a memory beside the state"):
+        around(Attend(sj.GRU(3), Dot(), 4))

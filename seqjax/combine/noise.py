@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import checks
-from seqjax.combine.wrapper import Wrapper
+from seqjax.combine.wrapper import Wrapper, only_state
 from seqjax.recurrence import Cell, GatedCell, LinearCarry, LinearCell, Restarting
 
 
@@ -203,7 +203,7 @@ class Zoneout(Wrapper, Restarting):
     state after zoneout.
 
     Raises:
-      TypeError: what is inside is no cell.
+      TypeError: what is inside is no cell, or one that reads a memory.
       ValueError: a rate outside of [0, 1), or not one for each field.
 
     References:
@@ -216,6 +216,7 @@ class Zoneout(Wrapper, Restarting):
         super().__post_init__()
         if not isinstance(self.recurrence, Cell):
             raise TypeError(f"Zoneout: works on the steps of a cell, got {self.recurrence!r}; put it around each cell.")
+        only_state(self, self.recurrence)
         for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
             checks.in_unit_interval(self, "rate", rate)
 

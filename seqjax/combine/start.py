@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax.combine.wrapper import Wrapper
+from seqjax.combine.wrapper import Wrapper, only_state
 from seqjax.recurrence import Restarting
 
 
@@ -25,7 +25,7 @@ class LearntCarry(Wrapper, Restarting):
     Under truncated backpropagation gradients reach it from the first chunk of a sequence, and from resets.
 
     Raises:
-      TypeError: what is inside is neither.
+      TypeError: what is inside is neither, or reads a memory.
 
     References:
       Forcada, Carrasco, `Learning the Initial State of a Second-Order Recurrent Neural Network during Regular-Language
@@ -36,6 +36,7 @@ class LearntCarry(Wrapper, Restarting):
         super().__post_init__()
         if not isinstance(self.recurrence, Restarting) or isinstance(self.recurrence, LearntCarry):
             raise TypeError(f"LearntCarry: works on a cell, got {self.recurrence!r}; put it around each cell.")
+        only_state(self, self.recurrence)
 
     def init(self, key, xs):
         params = self.recurrence.init(key, xs)

@@ -44,6 +44,15 @@ def own(owner, part):
         raise TypeError(f"{type(owner).__name__}: expected a recurrence such as LSTM(128), got {part!r}.")
 
 
+def only_state(owner, part):
+    """Refuses a cell that has more in its carry than a state: what is done to every leaf would be done to a memory."""
+    if hasattr(part, "memory_features"):
+        raise TypeError(
+            f"{type(owner).__name__}: the carry of {part!r} holds a memory beside the state; "
+            "it works on cells that read none, such as LSTM(128)."
+        )
+
+
 def outputs_of(layer, params, xs):
     """Shape and dtype of what a layer makes of inputs, without computing it."""
     xs = jax.ShapeDtypeStruct((1, *xs.shape[1:]), jnp.float32)
