@@ -30,7 +30,7 @@ class Config(encoder_decoder.Config):
     beam: int = 1
 
 
-SIMPLE = Config(split="simple", dropout=0.1, steps=3000)
+SIMPLE = Config(split="simple", order="feed", dropout=0.1, steps=5500, average=0.998, final_rate=0.02, evaluations=11)
 
 PRESETS = {
     "default": Config(),
