@@ -1,11 +1,12 @@
 """Writing T symbols greedily and with a beam of 5: an LSTM that attends to a memory, compiled, and in a loop of PyTorch's.
 
-A size T,B,D,H has a memory of T positions. No sequence stops before T symbols, so that all write as much: T * B a batch.
-"seqjax, a copy each" is a beam whose step computes the memory anew, so that each hypothesis has its own. PyTorch's loop is
-the plain one, eager; it repeats the memory once, before the first step.
+A size T,B,D,H has a memory of T positions, and is asked with few symbols and with many, V. No sequence stops before T
+symbols, so that all write as much: T * B a batch. "seqjax, a copy each" is a beam whose step computes the memory anew, so
+that each hypothesis has its own. PyTorch's loop is the plain one, eager; it repeats the memory once, before the first step.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -18,23 +19,25 @@ from benchmarks.measure import Case, Program
 from benchmarks.specs import Size
 
 UNIT = "ms"
-SIZES = (Size(50, 1, 256, 256), Size(50, 16, 256, 256))
-SYMBOLS, WIDTH = 4000, 5
+SIZES = (Size(50, 1, 128, 128), Size(50, 16, 128, 128), Size(50, 1, 256, 256), Size(50, 16, 256, 256))
+VOCABULARIES = (100, 4000)  # letters, subwords
+WIDTH = 5
 
 
 def cases(options):
-    for size in options.chosen(SIZES):
-        cell, weights, carry = draw(size)
+    for size, symbols in itertools.product(options.chosen(SIZES), VOCABULARIES):
+        cell, weights, carry = draw(size, symbols)
         for name, ours, theirs in (("greedy", _greedy, _torch_greedy), ("beam", _beam, _torch_beam)):
             programs = dict(ours(cell, weights, carry, size.T))
             if torch_peer.is_installed() and options.wants(torch_peer.NAME):
                 programs[torch_peer.NAME] = _torch(theirs, cell, weights, carry, size.T)
-            same_symbols(f"{name} {size}", programs)
-            fields = {"search": name, "tokens": size.T * size.B, "symbols": SYMBOLS, **size._asdict()}
-            yield Case(f"{name} {size}", fields, programs)
+            title = f"{name} {size}, V {symbols}"
+            same_symbols(title, programs)
+            fields = {"search": name, "tokens": size.T * size.B, "symbols": symbols, **size._asdict()}
+            yield Case(title, fields, programs)
 
 
-def draw(size):
+def draw(size, symbols):
     """A cell, weights, and the state before the first symbol, with logits far enough apart to agree on the largest."""
     T, B, D, H = size
     rng = np.random.default_rng(0)
@@ -43,10 +46,10 @@ def draw(size):
     params = cell.init(jax.random.key(0), jnp.zeros((1, 1, D)))
     weights = {
         "cell": params | {"bias": params["bias"] + 0.1 * normal(4 * H)},
-        "embedding": normal(SYMBOLS, D),
+        "embedding": normal(symbols, D),
         "mix": normal(2 * H, H) / np.float32(np.sqrt(H)),
-        "head": normal(H, SYMBOLS),
-        "bias": normal(SYMBOLS),
+        "head": normal(H, symbols),
+        "bias": normal(symbols),
     }
     return cell, weights, (sj.LSTMCarry(normal(B, H), jnp.tanh(normal(B, H))), normal(B, T, H))
 
@@ -159,9 +162,10 @@ def _torch_beam(torch, step, state, memory, length):
     first = WIDTH * torch.arange(B, device=memory.device)[:, None]
     for _ in range(length):
         state, log_probabilities = step(state, memory, token)
-        grown = scores[:, :, None] + log_probabilities.view(B, WIDTH, SYMBOLS)
+        V = log_probabilities.shape[-1]
+        grown = scores[:, :, None] + log_probabilities.view(B, WIDTH, V)
         scores, index = grown.view(B, -1).topk(WIDTH, dim=-1)
-        rows, token = (first + index // SYMBOLS).flatten(), (index % SYMBOLS).flatten()
+        rows, token = (first + index // V).flatten(), (index % V).flatten()
         state = tuple(leaf[rows] for leaf in state)
         tokens = torch.cat([tokens[rows], token[:, None]], dim=-1)
     return tokens.view(B, WIDTH, length).permute(1, 2, 0), scores.T
