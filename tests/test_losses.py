@@ -62,7 +62,7 @@ def reduced(each, mask, reduce):
     return each.sum() / max(mask.any(0).sum(), 1) if reduce == "sequence" else each
 
 
-@few(max_examples=8)
+@few(max_examples=12)
 @given(sizes=sizes, smoothing=st.sampled_from([0.0, 0.1, 0.6]), seed=seeds)
 @pytest.mark.parametrize("reduce", ["token", "sequence", None])
 def test_cross_entropy_is_its_definition(reduce, sizes, smoothing, seed):
@@ -72,7 +72,7 @@ def test_cross_entropy_is_its_definition(reduce, sizes, smoothing, seed):
     np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
-@few(max_examples=8)
+@few(max_examples=10)
 @given(sizes=sizes, smoothing=st.sampled_from([0.0, 0.2]), seed=seeds)
 def test_gradient_of_cross_entropy_is_predicted_less_wanted(sizes, smoothing, seed):
     logits, targets, mask = drawn(*sizes, seed)

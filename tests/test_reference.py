@@ -117,7 +117,7 @@ def test_torch_values_and_gradients_in_float32(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=5, deadline=None, derandomize=True, database=None)
+@settings(max_examples=8, deadline=None, derandomize=True, database=None)
 @given(
     T=st.integers(1, 9), B=st.integers(1, 5), F=st.integers(1, 5), layers=st.integers(1, 2), seed=st.integers(0, 2**32 - 1)
 )

@@ -25,7 +25,7 @@ from seqjax.testing.sample import (
 )
 from seqjax.testing.verdict import Verdict
 
-LONG = 1024
+LONG = 4096
 
 
 @in_float64
@@ -33,7 +33,7 @@ def check_engines(recurrence, settings=DEFAULTS):
     """Every engine agrees with the plain scan, values and gradients; only for a cell that has more than one.
 
     With a mask, resets and a starting carry; one batch axis and two; gates in the middle and pushed to their ends, where a
-    state hardly decays; an odd number of steps, and a thousand.
+    state hardly decays; an odd number of steps, and thousands.
     """
     verdict = Verdict(
         "engines", recurrence, "What the engine is told of the cell, such as recur and gate, must be its step."

@@ -121,7 +121,7 @@ def move(params, rng):
 
 
 def move_vectors(params, rng):
-    """Moves biases alone: what a matrix does over a thousand steps is up to ``init``."""
+    """Moves biases alone: what a matrix does over thousands of steps is up to ``init``."""
     return _map_inexact(lambda leaf: leaf + 0.3 * (_size(leaf) or 1.0) * rng.normal(size=leaf.shape) * _vector(leaf), params)
 
 
