@@ -38,6 +38,7 @@ def draw(score, Q=5, M=7, S=6, seed=0):
     return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), params), jnp.asarray(query), jnp.asarray(memory)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def read(score, params, query, memory, mask=None):
     return attention.attend(score, params, attention.remember(score, params, memory, mask), query)
 
@@ -89,6 +90,7 @@ def test_vmap_is_a_loop(score):
         np.testing.assert_allclose(got, want, atol=1e-12)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def gradients(score, params, query, memory, mask):
     """Of a number that context and weights enter, by params, query and memory."""
 

@@ -109,6 +109,7 @@ def jax_steps(model, config, devices):
 def torch_steps(config):
     """The same in PyTorch."""
     torch = torch_peer.start()
+    torch.manual_seed(0)  # as the others start: what is learnt in a few steps depends on it
     embed = torch.nn.Embedding(SYMBOLS, config.embedding)
     layers = [torch.nn.LSTM(width, config.features, batch_first=True) for width in widths(config)]
     head = torch.nn.Linear(config.features * config.layers, SYMBOLS)
