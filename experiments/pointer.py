@@ -61,7 +61,7 @@ class Config:
     glimpse: bool = True
     """Whether a pointer reads the points before it points, so that it asks with what it has seen (Bello et al. 2017)."""
     batch_size: int = 128
-    steps: int = 16000
+    steps: int = 7500
     growth: float = 0.1
     """Share of the steps over which the largest examples grow from the fewest points to the most."""
     learning_rate: float = 4e-3
