@@ -1,5 +1,6 @@
 """Cells that read a memory, against loops in NumPy; and that the memory stays where it is."""
 
+import functools
 import itertools
 
 import jax
@@ -35,11 +36,12 @@ def draw(attend, seed=0, steps=T):
     rng = np.random.default_rng(seed)
     xs, memory = rng.normal(size=(steps, B, F)), rng.normal(size=(B, S, M))
     mask = np.arange(S) < np.array([[S], [3], [1]])
-    params = cast(attend.init(jax.random.key(seed), xs), "float64")
-    params = jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape), params)
+    shapes = jax.eval_shape(attend.init, jax.random.key(seed), xs)
+    params = jax.tree.map(lambda p: 0.3 * rng.normal(size=p.shape), shapes)
     return params, xs, memory, mask, sj.HiddenCarry(rng.normal(size=(B, H)))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def run(attend, params, xs, memory, there, state, **options):
     return attend.apply(params, attend.start(params, memory, there, state), xs, **options)
 
@@ -79,7 +81,7 @@ def test_attend_is_its_equations(name):
     attend = CELLS[name]
     params, xs, memory, mask, state = draw(attend)
     carry, ys = run(attend, params, xs, memory, mask, state)
-    weights = attend.weights(params, attend.start(params, memory, mask, state), xs)
+    weights = jax.jit(lambda params: attend.weights(params, attend.start(params, memory, mask, state), xs))(params)
     for b in range(B):
         want, alignment, last = loop(attend, params, xs[:, b], memory[b], mask[b], state.h[b])
         np.testing.assert_allclose(ys[:, b], want, atol=1e-12)
@@ -187,20 +189,25 @@ def test_layers_can_lie_on_top():
 
 def readings(score, params, memory, mask, queries):
     """Weights and contexts of queries that come one after the other."""
+    return map(np.array, _readings(score, params, memory, mask, queries))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _readings(score, params, memory, mask, queries):
     kept = sj.attention.remember(score, params, memory, mask)
     past, out = score.before(kept.mask, jnp.float64), []
     for query in queries:
         context, weights = sj.attention.attend(score, params, kept, query, past)
         past = score.after(past, weights)
         out.append((weights, context))
-    return map(np.array, zip(*out, strict=True))
+    return list(map(jnp.stack, zip(*out, strict=True)))
 
 
 def moved(score, seed, width=3, S=S):
     rng = np.random.default_rng(seed)
     queries, memory = rng.normal(size=(4, width)), rng.normal(size=(S, M))
-    params = cast(score.init(jax.random.key(seed), queries[0], memory), "float64")
-    return jax.tree.map(lambda p: p + 0.5 * rng.normal(size=p.shape), params), queries, memory
+    params = jax.eval_shape(score.init, jax.random.key(seed), queries[0], memory)
+    return jax.tree.map(lambda p: 0.7 * rng.normal(size=p.shape), params), queries, memory
 
 
 @pytest.mark.parametrize("cumulative", [False, True])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import seqjax as sj
+from seqjax.testing.sample import values
 
 T, B, F = 7, 3, 4
 
@@ -18,12 +19,12 @@ def start(recurrence, xs, seed=0):
     """params of a recurrence, none of them zero, and its initial carry."""
     params = recurrence.init(jax.random.key(seed), xs)
     rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda p: p + jnp.asarray(0.2 * rng.normal(size=p.shape), p.dtype), params)
-    return params, recurrence.initial_carry(params, xs.shape[1:-1])
+    params = jax.tree.map(lambda p: p + (0.2 * rng.normal(size=p.shape)).astype(p.dtype), jax.device_get(params))
+    return params, jax.device_get(recurrence.initial_carry(params, xs.shape[1:-1]))
 
 
 def inputs(steps=T, batch=B, features=F, seed=1):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=(steps, batch, features)), jnp.float32)
+    return np.random.default_rng(seed).normal(size=(steps, batch, features)).astype(np.float32)
 
 
 class Echo(sj.Recurrence):
@@ -41,8 +42,8 @@ class Echo(sj.Recurrence):
 
 def dropped(rate, locked=False, seed=0, steps=200):
     """What dropout leaves of ones."""
-    xs = jnp.ones((steps, 20, 10))
-    return np.asarray(sj.Dropout(Echo(), rate, locked=locked).apply({}, (), xs, key=jax.random.key(seed))[1])
+    xs = np.ones((steps, 20, 10), np.float32)
+    return np.asarray(values(sj.Dropout(Echo(), rate, locked=locked), {}, (), xs, key=jax.random.key(seed))[1])
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -58,14 +59,14 @@ def test_recurrent_dropout_drops_the_same_entries_at_all_steps():
     recurrence, xs = sj.RecurrentDropout(cell, 0.5), jnp.zeros((T, 20, F))
     params = recurrence.init(jax.random.key(0), xs)
     start = sj.HiddenCarry(jnp.ones((20, 8)))
-    carry, ys = recurrence.apply(params, start, xs, key=jax.random.key(1))
+    carry, ys = values(recurrence, params, start, xs, key=jax.random.key(1))
     kept = np.asarray(ys[0] != 0)
     assert 0.3 < kept.mean() < 0.7
     assert (kept[0] != kept[1]).any()
     for t, y in enumerate(ys):
         np.testing.assert_array_equal(y, kept * 2.0 ** (t + 1))
     np.testing.assert_array_equal(carry.h, ys[-1])
-    np.testing.assert_array_equal(recurrence.apply(params, start, xs)[1], np.ones((T, 20, 8)))
+    np.testing.assert_array_equal(values(recurrence, params, start, xs)[1], np.ones((T, 20, 8)))
 
 
 def test_recurrent_dropout_leaves_alone_what_the_gates_read():
@@ -74,7 +75,7 @@ def test_recurrent_dropout_leaves_alone_what_the_gates_read():
     params = recurrence.init(jax.random.key(0), xs)
     params["bias"] = params["bias"].at[8:16].set(50.0)  # z = 1: h stays
     start = sj.HiddenCarry(inputs(steps=B, batch=8)[..., 0])
-    _, ys = recurrence.apply(params, start, xs, key=jax.random.key(1))
+    _, ys = values(recurrence, params, start, xs, key=jax.random.key(1))
     np.testing.assert_array_equal(ys[0], start.h)
 
 
@@ -90,14 +91,14 @@ def test_zoneout_lets_a_share_of_the_state_skip_the_step(cell):
     rates = (0.5, 0.1)[: len(zeros)]
     recurrence = sj.Zoneout(cell, rates)
     old = jax.tree.map(lambda leaf: inputs(1, leaf.shape[0], leaf.shape[1], seed=3)[0], zeros)
-    moved, _ = cell.apply(params, old, xs)
-    drawn, ys = recurrence.apply(params, old, xs, key=jax.random.key(2))
+    moved, _ = values(cell, params, old, xs)
+    drawn, ys = values(recurrence, params, old, xs, key=jax.random.key(2))
     np.testing.assert_array_equal(ys[0], drawn.h)
     for rate, before, after, got in zip(rates, old, moved, drawn, strict=True):
         stayed = np.asarray(got == before)
         assert abs(np.mean(stayed) - rate) < 5 * np.sqrt(rate * (1 - rate) / stayed.size)
         np.testing.assert_allclose(got, np.where(stayed, before, after), atol=1e-6)
-    expected, ys = recurrence.apply(params, old, xs)
+    expected, ys = values(recurrence, params, old, xs)
     np.testing.assert_array_equal(ys[0], expected.h)
     for rate, before, after, got in zip(rates, old, moved, expected, strict=True):
         np.testing.assert_allclose(got, rate * before + (1 - rate) * after, atol=1e-6)
@@ -112,7 +113,7 @@ def test_zoneout_of_a_linear_cell_runs_in_parallel(key):
     runs = []
     for engine in ("scan", "associative"):
         apply = functools.partial(sj.Zoneout(sj.MinGRU(6, engine=engine), 0.3).apply, **steps, key=key)
-        runs.append(apply(params, carry, xs))
+        runs.append(jax.jit(apply)(params, carry, xs))
         loops = str(jax.make_jaxpr(apply)(params, carry, xs)).count("scan[")
         assert loops == (engine == "scan")
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), *runs)
@@ -140,8 +141,8 @@ def test_dropout_of_another_key_is_another():
 def test_dropout_without_a_key_is_the_recurrence_itself(locked):
     xs, cell = inputs(), sj.GRU(5)
     params, carry = start(cell, xs)
-    expected = cell.apply(params, carry, xs)
-    actual = sj.Dropout(cell, 0.5, locked=locked).apply(params, carry, xs)
+    expected = values(cell, params, carry, xs)
+    actual = values(sj.Dropout(cell, 0.5, locked=locked), params, carry, xs)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
@@ -152,16 +153,16 @@ def test_dropout_of_nothing_is_not_random():
 
 def test_dropout_passes_a_key_of_its_own_on():
     """Two dropouts on top of each other drop other inputs each: a quarter stays."""
-    xs = jnp.ones((200, 20, 10))
-    _, ys = sj.Dropout(sj.Dropout(Echo(), 0.5), 0.5).apply({}, (), xs, key=jax.random.key(0))
+    xs = np.ones((200, 20, 10), np.float32)
+    _, ys = values(sj.Dropout(sj.Dropout(Echo(), 0.5), 0.5), {}, (), xs, key=jax.random.key(0))
     assert abs(np.mean(np.asarray(ys) != 0) - 0.25) < 0.02
 
 
 def test_stack_drops_between_layers_only():
-    xs = jnp.ones((200, 20, 10))
+    xs = np.ones((200, 20, 10), np.float32)
     for layers, share in ((1, 1.0), (2, 0.5), (3, 0.25)):
         stack = sj.Stack(*[Echo()] * layers, dropout=0.5)
-        _, ys = stack.apply({str(i): {} for i in range(layers)}, ((),) * layers, xs, key=jax.random.key(0))
+        _, ys = values(stack, {str(i): {} for i in range(layers)}, ((),) * layers, xs, key=jax.random.key(0))
         assert abs(np.mean(np.asarray(ys) != 0) - share) < 0.02
     assert not sj.Stack(Echo(), dropout=0.5).stochastic
     assert sj.Stack(Echo(), Echo(), dropout=0.5).stochastic
@@ -173,10 +174,10 @@ def test_stack_is_its_layers_one_after_the_other():
     resets[2] = True
     lower, upper = sj.LSTM(5), sj.GRU(6)
     params, carry = start(sj.Stack(lower, upper), xs)
-    carry = jax.tree.map(lambda leaf: leaf + 0.3, carry)
-    first, hs = lower.apply(params["0"], carry[0], xs, mask=mask, resets=resets)
-    second, ys = upper.apply(params["1"], carry[1], hs, mask=mask, resets=resets)
-    actual = sj.Stack(lower, upper).apply(params, carry, xs, mask=mask, resets=resets)
+    carry = jax.tree.map(lambda leaf: leaf + np.float32(0.3), carry)
+    first, hs = values(lower, params["0"], carry[0], xs, mask=mask, resets=resets)
+    second, ys = values(upper, params["1"], carry[1], hs, mask=mask, resets=resets)
+    actual = values(sj.Stack(lower, upper), params, carry, xs, mask=mask, resets=resets)
     jax.tree.map(np.testing.assert_array_equal, actual, ((first, second), ys))
 
 
@@ -190,7 +191,7 @@ def test_stack_of_bidirectional_reads_both_directions():
     params, carry = start(stack, inputs())
     assert params["1"]["kernel"].shape == (11, 9)
     assert not stack.causal
-    assert stack.apply(params, carry, inputs())[1].shape == (T, B, 3)
+    assert values(stack, params, carry, inputs())[1].shape == (T, B, 3)
 
 
 @pytest.mark.parametrize("lengths", [(7, 7, 7), (7, 3, 1), (0, 5, 2)])
@@ -198,15 +199,15 @@ def test_bidirectional_is_two_passes_over_each_ragged_sequence(lengths):
     xs = inputs()
     both = sj.Bidirectional(sj.LSTM(5), sj.GRU(6))
     params, carry = start(both, xs)
-    carry = jax.tree.map(lambda leaf: leaf + 0.3, carry)
-    final, ys = both.apply(params, carry, xs, mask=sj.length_mask(np.array(lengths), T))
+    carry = jax.tree.map(lambda leaf: leaf + np.float32(0.3), carry)
+    final, ys = values(both, params, carry, xs, mask=sj.length_mask(np.array(lengths), T))
     assert isinstance(final, sj.BidirectionalFinal)
     for b, length in enumerate(lengths):
         x = xs[:length, b]
         forward, backward = (jax.tree.map(lambda leaf, b=b: leaf[b], part) for part in carry)
-        forward, ahead = both.forward.apply(params["forward"], forward, x)
-        backward, back = both.backward.apply(params["backward"], backward, jnp.flip(x, 0))
-        expected = jnp.concatenate([ahead, jnp.flip(back, 0)], -1)
+        forward, ahead = values(both.forward, params["forward"], forward, x)
+        backward, back = values(both.backward, params["backward"], backward, np.flip(x, 0))
+        expected = np.concatenate([ahead, np.flip(back, 0)], -1)
         np.testing.assert_allclose(ys[:length, b], expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(ys[length:, b], np.zeros((T - length, 11), np.float32))
         np.testing.assert_allclose(final.forward.c[b], forward.c, rtol=1e-5, atol=1e-6)
@@ -217,24 +218,24 @@ def test_bidirectional_of_a_stack_is_not_a_stack_of_bidirectionals():
     layers = sj.Bidirectional(sj.Stack(sj.GRU(5), sj.GRU(5)), sj.Stack(sj.GRU(5), sj.GRU(5)))
     params, carry = start(layers, inputs())
     assert params["forward"]["1"]["kernel"].shape == (5, 15)
-    assert layers.apply(params, carry, inputs())[1].shape == (T, B, 10)
+    assert values(layers, params, carry, inputs())[1].shape == (T, B, 10)
 
 
 def test_reverse_twice_is_the_recurrence_itself():
     xs, mask = inputs(), sj.length_mask(np.array([7, 4, 0]), T)
     cell = sj.GRU(5)
     params, carry = start(cell, xs)
-    actual = sj.Reverse(sj.Reverse(cell)).apply(params, carry, xs, mask=mask)
-    jax.tree.map(np.testing.assert_array_equal, actual, cell.apply(params, carry, xs, mask=mask))
+    actual = values(sj.Reverse(sj.Reverse(cell)), params, carry, xs, mask=mask)
+    jax.tree.map(np.testing.assert_array_equal, actual, values(cell, params, carry, xs, mask=mask))
 
 
 def test_residual_adds_the_inputs_where_they_count():
     xs, mask = inputs(), sj.length_mask(np.array([7, 4, 0]), T)
     cell = sj.GRU(F)
     params, carry = start(cell, xs)
-    _, ys = sj.Residual(cell).apply(params, carry, jnp.where(mask[..., None], xs, jnp.nan), mask=mask)
-    _, inner = cell.apply(params, carry, xs, mask=mask)
-    np.testing.assert_allclose(ys, jnp.where(mask[..., None], xs + inner, 0.0), rtol=1e-6)
+    _, ys = values(sj.Residual(cell), params, carry, np.where(mask[..., None], xs, np.nan).astype(np.float32), mask=mask)
+    _, inner = values(cell, params, carry, xs, mask=mask)
+    np.testing.assert_allclose(ys, np.where(mask[..., None], xs + inner, 0.0), rtol=1e-6)
 
 
 def test_residual_refuses_another_width():
@@ -247,7 +248,7 @@ def test_residual_refuses_another_width():
 def test_dropout_in_one_direction_makes_both_random():
     both = sj.Bidirectional(sj.GRU(5), sj.Dropout(sj.GRU(5)))
     params, carry = start(both, inputs())
-    ys = [both.apply(params, carry, inputs(), key=key)[1] for key in (None, jax.random.key(0))]
+    ys = [values(both, params, carry, inputs(), key=key)[1] for key in (None, jax.random.key(0))]
     assert both.stochastic
     np.testing.assert_array_equal(ys[0][..., :5], ys[1][..., :5])
     assert (ys[0][..., 5:] != ys[1][..., 5:]).any()
@@ -284,12 +285,12 @@ def test_remat_takes_a_quarter_of_the_memory():
     assert memory(sj.Remat(sj.LSTM(32))) < memory(sj.LSTM(32)) / 4
 
 
-@pytest.mark.parametrize(("merge", "of"), [("sum", jnp.add), ("product", jnp.multiply)])
+@pytest.mark.parametrize(("merge", "of"), [("sum", np.add), ("product", np.multiply)])
 def test_directions_are_merged_as_asked(merge, of):
     both, xs = sj.Bidirectional(sj.GRU(5), sj.Elman(5)), inputs()
     params, carry = start(both, xs)
-    merged = sj.Bidirectional(both.forward, both.backward, merge=merge).apply(params, carry, xs)[1]
-    np.testing.assert_allclose(merged, of(*jnp.split(both.apply(params, carry, xs)[1], 2, axis=-1)), atol=1e-6)
+    merged = values(sj.Bidirectional(both.forward, both.backward, merge=merge), params, carry, xs)[1]
+    np.testing.assert_allclose(merged, of(*np.split(values(both, params, carry, xs)[1], 2, axis=-1)), atol=1e-6)
 
 
 @pytest.mark.parametrize("inside", [sj.Reverse(sj.GRU(5)), sj.Dropout(sj.GRU(5)), sj.Bidirectional(sj.GRU(5), sj.GRU(5))])

@@ -382,9 +382,12 @@ def check_flax(step, tree, carry, xs, cell, params):
             expected.append(y)
         return jnp.stack(expected), *jax.tree.leaves(carry)
 
-    close(jax.jit(ours)(params, carry, xs), theirs(tree, carry, xs), 1e-12)
-    gradient = jax.jit(jax.grad(squares, argnums=(1, 2, 3)), static_argnums=0)
-    (of_params, *slopes), (of_tree, *expected) = gradient(ours, params, carry, xs), gradient(theirs, tree, carry, xs)
+    gradient = jax.jit(jax.grad(squares, argnums=(1, 2, 3), has_aux=True), static_argnums=0)
+    ((of_params, *slopes), got), ((of_tree, *expected), want) = (
+        gradient(ours, params, carry, xs),
+        gradient(theirs, tree, carry, xs),
+    )
+    close(got, want, 1e-12)
     close(jax.tree.leaves(slopes), jax.tree.leaves(expected), 1e-12)
     return of_params, of_tree
 
@@ -399,8 +402,9 @@ def same_slopes(of_params, of_tree):
 
 
 def squares(run, *arguments):
-    """A scalar whose gradient reaches everything that a run returns."""
-    return sum(jnp.sum(leaf**2) for leaf in run(*arguments))
+    """A scalar whose gradient reaches everything that a run returns, and what that is."""
+    out = run(*arguments)
+    return sum(jnp.sum(leaf**2) for leaf in out), out
 
 
 LINEN = [
@@ -659,9 +663,12 @@ def test_keras_layer_gives_the_same_and_comes_back_bitwise(keras, name, settings
             (ys, *finals), _ = layer.stateless_call(variables, others, jnp.swapaxes(xs, 0, 1), mask=mask)
             return [jnp.where(jnp.expand_dims(valid, range(2, xs.ndim)), jnp.swapaxes(ys, 0, 1), 0.0), *finals]
 
-        gradient = jax.grad(squares, argnums=(1, 2))
-        close(ours(params, xs), theirs(variables, xs), 1e-12)
-        (of_params, slopes), (of_variables, expected) = gradient(ours, params, xs), gradient(theirs, variables, xs)
+        gradient = jax.jit(jax.grad(squares, argnums=(1, 2), has_aux=True), static_argnums=0)
+        ((of_params, slopes), got), ((of_variables, expected), want) = (
+            gradient(ours, params, xs),
+            gradient(theirs, variables, xs),
+        )
+        close(got, want, 1e-12)
         close(slopes, expected, 1e-12)
         close(interop.keras.dump(recurrence, of_params), of_variables, 1e-12)
 

@@ -21,6 +21,7 @@ from seqjax.attention import (
     without_visited,
 )
 from seqjax.precision import cast
+from seqjax.testing.sample import values
 
 T, B, F, S, M, H = 6, 3, 2, 5, 4, 7
 
@@ -34,15 +35,16 @@ def in_float64():
 def draw(pointer, seed=0):
     rng = np.random.default_rng(seed)
     xs, memory = rng.normal(size=(T, B, F)), rng.normal(size=(B, S, M))
-    params = cast(pointer.init(jax.random.key(seed), xs), "float64")
-    params = jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape), params)
+    shapes = jax.eval_shape(pointer.init, jax.random.key(seed), xs)
+    params = jax.tree.map(lambda p: 0.3 * rng.normal(size=p.shape), shapes)
     return params, xs, memory, np.arange(S) < np.array([[S], [3], [1]])
 
 
 def test_pointer_is_its_equation():
     pointer = Pointer(sj.Elman(H), Additive(3, temperature=0.5), M)
     params, xs, memory, mask = draw(pointer)
-    _, logits = pointer.apply(params, pointer.start(params, memory, mask, sj.HiddenCarry(np.zeros((B, H)))), xs)
+    carry = jax.jit(pointer.start)(params, memory, mask, sj.HiddenCarry(np.zeros((B, H))))
+    _, logits = values(pointer, params, carry, xs)
     p = jax.device_get(params)
     for b in range(B):
         h = np.zeros(H)
@@ -80,7 +82,7 @@ def test_positions_without_anything_have_no_probability_and_no_gradient(engine):
 def test_visited_positions_are_those_of_earlier_steps(seed, steps, places):
     rng = np.random.default_rng(seed)
     logits, pointers = rng.normal(size=(steps, B, places)), rng.integers(0, places, size=(steps, B))
-    got = np.asarray(without_visited(jnp.asarray(logits), jnp.asarray(pointers)))
+    got = np.asarray(jax.jit(without_visited)(logits, pointers))
     for t, b, s in np.ndindex(steps, B, places):
         assert got[t, b, s] == (-np.inf if s in pointers[:t, b] else logits[t, b, s])
 
@@ -107,7 +109,7 @@ def test_copy_mixture_is_the_sum_of_both_ways(seed, V, places, extra):
     said, copied, gate = 3 * rng.normal(size=V), 3 * rng.normal(size=places), rng.normal()
     copied[rng.uniform(size=places) < 0.3] = -np.inf
     source = rng.integers(0, V + extra, size=places)
-    got = copy_mixture(jnp.asarray(said), jnp.asarray(copied), gate, jnp.asarray(source), symbols=V + extra)
+    got = jax.jit(copy_mixture, static_argnames="symbols")(said, copied, gate, source, symbols=V + extra)
     np.testing.assert_allclose(np.exp(got), mixture(said, copied, gate, source, V + extra), atol=1e-12)
 
 
@@ -119,16 +121,17 @@ def test_copy_mixture_is_exact_where_probabilities_underflow():
 
 def test_gradients_of_a_mixture_are_finite_and_those_of_finite_differences():
     rng = np.random.default_rng(0)
-    said, copied, source = rng.normal(size=3), rng.normal(size=4), jnp.array([4, 0, 4, 1])
+    said, copied, source = rng.normal(size=3), rng.normal(size=4), np.array([4, 0, 4, 1])
     holed = np.append(copied, -np.inf)
 
+    @jax.jit
     def total(said, copied, gate, source):
         logs = copy_mixture(said, copied, gate, source, symbols=6)
         return jnp.sum(jnp.where(logs > -jnp.inf, jnp.sin(logs), 0.0))
 
     check_grads(lambda *a: total(*a, source), (said, copied, 0.3), order=1, modes=["rev"])
-    got = jax.grad(total, argnums=(0, 1, 2))(said, holed, 0.3, jnp.append(source, 5))
-    want = jax.grad(total, argnums=(0, 1, 2))(said, copied, 0.3, source)
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+    got, want = gradient(said, holed, 0.3, np.append(source, 5)), gradient(said, copied, 0.3, source)
     np.testing.assert_allclose(got[1], np.append(want[1], 0.0), atol=1e-12)
     np.testing.assert_allclose(got[0], want[0], atol=1e-12)
 

@@ -1,7 +1,5 @@
 """Laws of steps that do not count: padding, and resets between sequences that share a row."""
 
-import functools
-
 import jax
 import numpy as np
 
@@ -127,7 +125,7 @@ def _apart(recurrence, sample, resets):
 
 def _through_restart(recurrence, sample, dcarry):
     """What the gradient of a carry that a sequence began with adds to those of params and of the carry before."""
-    return pull_back(functools.partial(_restarted, recurrence), (sample.params, sample.carry), dcarry)
+    return pull_back(_restarted, (recurrence,), (sample.params, sample.carry), dcarry)
 
 
 def _restarted(recurrence, params, carry):

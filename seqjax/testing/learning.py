@@ -84,13 +84,12 @@ def check_learns(recurrence, settings=DEFAULTS):
     """
     verdict = Verdict("learns", recurrence, "Gradients flow but lead nowhere: look for a stop_gradient or a saturated gate.")
     rng = np.random.default_rng(settings.seed)
-    signs = jnp.asarray(rng.choice([-1.0, 1.0], size=(9, 8, *settings.item)), jnp.float32)
+    signs = rng.choice([-1.0, 1.0], size=(9, 8, *settings.item)).astype(np.float32)
     xs, targets = (signs[1:], signs[:-1]) if recurrence.causal else (signs[:-1], signs[1:])
     params = starting_params(recurrence, settings, None)
-    carry = starting_carry(recurrence, params, recurrence.batch_shape(xs), settings, None)
-    width = jax.eval_shape(lambda p: recurrence.apply(p, carry, xs)[1], params).shape[-1]
-    readout = jnp.asarray(rng.normal(size=(width, settings.item[-1])) / width, jnp.float32)
-    losses = _fit(recurrence, settings, (params, readout), xs, targets)
+    width = jax.eval_shape(functools.partial(_from_the_start, recurrence, settings), params, xs).shape[-1]
+    readout = (rng.normal(size=(width, settings.item[-1])) / width).astype(np.float32)
+    losses = jax.device_get(_fit(recurrence, settings, (params, readout), xs, targets))
     verdict.holds(
         losses[-1] < settings.learnt,
         f"the loss went from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps, expected below {settings.learnt}",
@@ -110,8 +109,7 @@ def _fit(recurrence, settings, parameters, xs, targets, steps=300):
 
     def loss(parameters):
         params, readout = parameters
-        carry = starting_carry(recurrence, params, recurrence.batch_shape(xs), settings, None)
-        return jnp.mean((recurrence.apply(params, carry, xs)[1] @ readout - targets) ** 2)
+        return jnp.mean((_from_the_start(recurrence, settings, params, xs) @ readout - targets) ** 2)
 
     def update(state, _):
         parameters, moments = state
@@ -119,9 +117,14 @@ def _fit(recurrence, settings, parameters, xs, targets, steps=300):
         updates, moments = optimizer.update(gradients, moments)
         return (optax.apply_updates(parameters, updates), moments), value
 
-    start = parameters, optimizer.init(parameters)
     with jax.numpy_dtype_promotion("standard"):  # optax.adam relies on it
-        return jax.jit(lambda start: jax.lax.scan(update, start, length=steps)[1])(start)
+        return jax.jit(lambda start: jax.lax.scan(update, (start, optimizer.init(start)), length=steps)[1])(parameters)
+
+
+def _from_the_start(recurrence, settings, params, xs):
+    """The outputs of sequences that go on from nothing."""
+    carry = starting_carry(recurrence, params, recurrence.batch_shape(xs), settings, None)
+    return recurrence.apply(params, carry, xs)[1]
 
 
 def _flat(tree):

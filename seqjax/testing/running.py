@@ -88,17 +88,18 @@ def check_axes(recurrence, settings=DEFAULTS):
 
 def _check_parts(verdict, cell, sample, settings):
     """The parts of a cell on [T, B, ...] against the same parts step by step."""
-    params, carry, xs = jax.tree.map(jnp.asarray, sample[:3])
-    us = cell.project(params, xs)
+    params, carry, xs = sample[:3]
+    us = jax.device_get(jax.jit(cell.project)(params, xs))
     parts = {"project": (lambda x: cell.project(params, x), xs)}
     if isinstance(cell, GatedCell):
-        carries = jax.tree.map(lambda leaf: jnp.stack([leaf, 1 - leaf]), carry)
+        carries = jax.tree.map(lambda leaf: np.stack([leaf, 1 - leaf]), carry)
         parts["recur"] = (lambda carry: cell.recur(params, carry), carries)
     if isinstance(cell, LinearCell):
-        hs = jnp.broadcast_to(carry.h, (STEPS, *carry.h.shape))
+        hs = np.broadcast_to(carry.h, (STEPS, *carry.h.shape))
         parts["coefficients"] = (lambda u: cell.coefficients(params, u), us)
         parts["readout"] = (lambda hu: cell.readout(params, *hu), (hs, us))
     for name, (part, arguments) in parts.items():
+        part = jax.jit(part)
         count = len(jax.tree.leaves(arguments)[0])
         each = [part(jax.tree.map(lambda leaf, i=i: leaf[i], arguments)) for i in range(count)]
         verdict.equal(f"{name} on further leading axes", part(arguments), jax.tree.map(_stack, *each), settings.tolerance)

@@ -105,7 +105,9 @@ def draw(recurrence, settings, *, steps=STEPS, batch=(BATCH,), change=None):
 def starting_params(recurrence, settings, dtype="float64"):
     """The params of ``init``, in another dtype."""
     xs = jax.ShapeDtypeStruct((1, 1, *settings.item), jnp.float32)
-    return cast(jax.device_get(recurrence.init(jax.random.key(settings.seed), xs)), dtype)
+    with jax.enable_x64(False):  # what is compiled of init serves the laws of both precisions
+        params = jax.device_get(recurrence.init(jax.random.key(settings.seed), xs))
+    return cast(params, dtype)
 
 
 def starting_carry(recurrence, params, batch, settings, dtype="float64"):
@@ -160,22 +162,29 @@ def differentiate(apply, sample, mask=None, resets=None):
     return Run(final, ys, *jax.tree.map(_or_zero, gradients, arguments))
 
 
-def pull_back(function, arguments, cotangents):
-    """Gradients of arguments from those of what a function makes of them; integers and booleans have zeros."""
+def pull_back(function, static, arguments, cotangents):
+    """Gradients of arguments from those of what ``function(*static, *arguments)`` is; integers and booleans have zeros."""
+    return jax.device_get(_pull_back(function, static, arguments, cotangents))
 
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _pull_back(function, static, arguments, cotangents):
     def total(*arguments):
-        pairs = zip(jax.tree.leaves(function(*arguments)), jax.tree.leaves(cotangents), strict=True)
+        pairs = zip(jax.tree.leaves(function(*static, *arguments)), jax.tree.leaves(cotangents), strict=True)
         return sum(jnp.real(jnp.sum(leaf * d)) for leaf, d in pairs if jnp.issubdtype(leaf.dtype, jnp.inexact))
 
     gradients = jax.grad(total, argnums=tuple(range(len(arguments))), allow_int=True)(*arguments)
-    return jax.device_get(jax.tree.map(_or_zero, gradients, arguments))
+    return jax.tree.map(_or_zero, gradients, arguments)
 
 
 def with_start(recurrence, settings, sample, run):
     """A run whose gradient of params has what they add as parts of the carry that a sequence starts from."""
-    batch = sample.weights.shape[1:]
-    (dparams,) = pull_back(lambda params: starting_carry(recurrence, params, batch, settings), (sample.params,), run.dcarry)
+    (dparams,) = pull_back(_start, (recurrence, settings, sample.weights.shape[1:]), (sample.params,), run.dcarry)
     return run._replace(dparams=jax.tree.map(np.add, run.dparams, dparams))
+
+
+def _start(recurrence, settings, batch, params):
+    return starting_carry(recurrence, params, batch, settings)
 
 
 def run(recurrence, sample, mask=None, resets=None):
