@@ -9,7 +9,8 @@ python -m experiments pointer --preset attention     control: the same, but its 
 
 As in the paper points come in random order, a hull starts at the corner with the lowest index and a trip at the first city.
 The paper's encoder reads the points from the first to the last, ours both ways (--no-bidirectional: as theirs), and our
-decoder reads them once more before it points (--no-glimpse: as theirs). Numbers are in README.md, from
+decoder reads them once more before it points (--no-glimpse: as theirs). Of the trips that a beam has found the shortest is taken, as
+in Bello et al. (2017), which needs no knowledge of the truth; the paper takes the likeliest. Numbers are in README.md, from
 results/pointer.jsonl.
 """
 
@@ -71,7 +72,8 @@ class Config:
     answers: int = 1000
     """Of one evaluation."""
     beam: int = 1
-    """Hypotheses of the beam search at the end; 1 takes the likeliest position at each step."""
+    """Hypotheses of the beam search at the end, of which the likeliest is the answer, or the shortest trip; 1 takes the
+    likeliest position at each step."""
     tsplib: tuple[str, ...] = ()
     """Files of TSPLIB, whose cities the trained model is asked to visit too."""
     seed: int = 0
@@ -100,7 +102,7 @@ TEN = Config(fewest=10, most=10, groups=1, sizes=(10,), steps=6000, growth=0.0, 
 
 PRESETS = {
     "default": Config(),
-    "tour": dataclasses.replace(SEVERAL, problem="tour", most=20, sizes=(5, 10, 20)),
+    "tour": dataclasses.replace(SEVERAL, problem="tour", most=20, sizes=(5, 10, 20), steps=4500, beam=16),
     "delaunay": dataclasses.replace(SEVERAL, problem="delaunay", most=10, groups=2, sizes=(5, 10)),
     "plain": dataclasses.replace(TEN, answer="plain"),
     "attention": dataclasses.replace(TEN, answer="attention"),
@@ -131,7 +133,7 @@ class Task:
         return nats, (carry, {})
 
     def _decode(self, weights, points, counts, *, length, beam):
-        """Positions [B, T] that are said of points, at every step the likeliest or by beam search."""
+        """Positions [N, B, T] that are said of points: the likeliest at every step, or all that a beam has found."""
         model, ending = self.model(weights), self.problem.ending
         read, carry = model.start(points, counts)
 
@@ -144,14 +146,16 @@ class Task:
         opened = jnp.zeros(counts.shape, jnp.int32)
         asked = (step, (carry, rules.before(counts, points.shape[1])), opened)
         if beam == 1:
-            return decode.greedy(*asked, length=length, stop=0).tokens.T
-        return decode.beam_search(*asked, width=min(beam, read.shape[1]), length=length, stop=0).tokens[0].T
+            return decode.greedy(*asked, length=length, stop=0).tokens.T[None]
+        width = min(beam, read.shape[1])
+        return jnp.swapaxes(decode.beam_search(*asked, width=width, length=length, stop=0, n_best=width).tokens, 1, 2)
 
     def answers(self, weights, points, *, beam=1):
         """Answers to sets of as many points each, ``[B, N, C]``."""
         counts = np.full(len(points), points.shape[1], np.int32)
         said = self._answer(weights, points, counts, length=self.problem.steps(points.shape[1]) + SPARE, beam=beam)
-        return [self.problem.answer(row) for row in np.asarray(said)]
+        each = [[self.problem.answer(row) for row in rows] for rows in np.swapaxes(said, 0, 1)]
+        return [self.problem.choose(*case) for case in zip(points, each, strict=True)]
 
     def _draw(self, size, exact):
         """Held-out problems of ``size`` points in pieces: (batch, true answers)."""

@@ -11,6 +11,7 @@ import pytest
 from experiments import pointer, runs
 from experiments.datasets.tsplib import Trip
 from experiments.geometry import rules
+from seqjax.metrics import tour_length
 
 SMALL = pointer.Config(
     problem="hull",
@@ -90,7 +91,7 @@ def test_decoding_says_what_the_loss_scores():
     task = pointer.Task(SMALL)
     points = np.random.default_rng(1).random((4, 5, 2), np.float32)
     counts = np.full(4, 5, np.int32)
-    said = np.asarray(task._answer(task.weights, points, counts, length=6, beam=1))
+    (said,) = np.asarray(task._answer(task.weights, points, counts, length=6, beam=1))
     inputs = np.pad(said[:, :-1], ((0, 0), (1, 0)))
     logits = task.model(task.weights)(points, counts, inputs)
     may = np.swapaxes(rules.along("return", jnp.array(counts), 5, inputs.T), 0, 1)
@@ -98,18 +99,26 @@ def test_decoding_says_what_the_loss_scores():
     assert (said[:, 0] > 0).all()
 
 
-def test_a_beam_finds_likelier_trips():
+def test_a_beam_finds_likelier_trips_and_the_shortest_is_taken():
     task = pointer.Task(dataclasses.replace(SMALL, problem="tour", fewest=5, most=5, sizes=(5,)))
     points = np.random.default_rng(2).random((40, 5, 2), np.float32)
     counts = np.full(40, 5, np.int32)
 
-    def likelihood(beam):
-        trips = np.stack(task.answers(task.weights, points, beam=beam))
-        assert (np.sort(trips, 1) == np.arange(5)).all()
+    def found(beam):
+        trips = np.asarray(task._answer(task.weights, points, counts, length=5, beam=beam)) - 1
+        assert (np.sort(trips) == np.arange(5)).all()
+        return trips  # [N, B, T], the likeliest first
+
+    def likelihood(trips):
         batch = {"points": points, "counts": counts, "targets": trips + 1, "mask": np.ones((40, 5), bool)}
         return -float(task._loss(task.weights, batch))
 
-    assert likelihood(6) > likelihood(1)
+    several = found(5)
+    assert likelihood(several[0]) > likelihood(found(1)[0])
+    lengths = np.array([[tour_length(*case) for case in zip(points, trips, strict=True)] for trips in several])
+    taken = [tour_length(*case) for case in zip(points, task.answers(task.weights, points, beam=5), strict=True)]
+    np.testing.assert_array_equal(taken, lengths.min(0))
+    assert (taken < lengths[0]).any()
 
 
 def test_hulls_start_to_be_learnt(finished):
