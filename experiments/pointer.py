@@ -9,8 +9,8 @@ python -m experiments pointer --preset attention     control: the same, but its 
 
 As in the paper points come in random order, a hull starts at the corner with the lowest index and a trip at the first city.
 The paper's encoder reads the points from the first to the last, ours both ways (--no-bidirectional: as theirs), and our
-decoder reads them once more before it points (--no-glimpse: as theirs). Of the trips that a beam has found the shortest is taken, as
-in Bello et al. (2017), which needs no knowledge of the truth; the paper takes the likeliest. Numbers are in README.md, from
+decoder reads them once more before it points (--no-glimpse: as theirs). Of the trips that a beam has found we take the
+shortest, which needs no knowledge of the truth, and the paper the likeliest. Numbers are in README.md, from
 results/pointer.jsonl.
 """
 
