@@ -113,10 +113,10 @@ def test_a_beam_finds_likelier_trips_and_the_shortest_is_taken():
         batch = {"points": points, "counts": counts, "targets": trips + 1, "mask": np.ones((40, 5), bool)}
         return -float(task._loss(task.weights, batch))
 
-    several = found(5)
+    several = found(6)
     assert likelihood(several[0]) > likelihood(found(1)[0])
     lengths = np.array([[tour_length(*case) for case in zip(points, trips, strict=True)] for trips in several])
-    taken = [tour_length(*case) for case in zip(points, task.answers(task.weights, points, beam=5), strict=True)]
+    taken = [tour_length(*case) for case in zip(points, task.answers(task.weights, points, beam=6), strict=True)]
     np.testing.assert_array_equal(taken, lengths.min(0))
     assert (taken < lengths[0]).any()
 
