@@ -232,21 +232,33 @@ def test_an_answer_ends_as_its_problem_says(name):
             assert said.index(STOP) == len(said) - 1
 
 
-def test_all_numbers_of_points_are_drawn_equally_often():
+def test_groups_are_drawn_equally_often_and_numbers_of_points_within_them_too():
     problem, counts = Hulls(3, 12, groups=3), []
     for seed in range(4000):
         counts.extend(problem._counts(np.random.default_rng(seed), 5, 12)[0])
+    assert problem.widths == [4, 7, 12]
     shares = np.bincount(counts, minlength=13)[3:] / len(counts)
-    # Batches are of one group: a share of a third of 4,000 draws has a standard deviation of 0.0075, a tenth of it 0.0035.
-    np.testing.assert_allclose(shares, 0.1, atol=0.01)
-    assert problem.widths == [6, 9, 12]
+    # Batches are of one group: a share of a third of 4,000 draws has a standard deviation of 0.0075, half of it 0.0045.
+    np.testing.assert_allclose(shares, np.repeat([1 / 6, 1 / 9, 1 / 15], [2, 3, 5]), atol=0.015)
+
+
+@given(st.integers(3, 9), st.integers(0, 60), st.data())
+def test_groups_grow_by_a_factor_and_none_is_empty(fewest, more, data):
+    groups = data.draw(st.integers(1, more + 1))
+    widths = Hulls(fewest, fewest + more, groups=groups).widths
+    assert len(widths) == groups
+    assert widths[-1] == fewest + more
+    edges = np.array([fewest - 1, *widths])
+    sizes = np.diff(edges)
+    assert (sizes >= 1).all()
+    assert (sizes[1:] >= sizes[:-1] - 1).all(), "rounded"
 
 
 def test_no_example_is_longer_than_asked_for():
     problem = Hulls(3, 12, groups=3)
-    drawn = [problem._counts(np.random.default_rng(seed), 5, 7) for seed in range(300)]
-    assert {int(count) for counts, _ in drawn for count in counts} == {3, 4, 5, 6, 7}
-    assert {width for _, width in drawn} == {6, 9}
+    drawn = [problem._counts(np.random.default_rng(seed), 5, 6) for seed in range(300)]
+    assert {int(count) for counts, _ in drawn for count in counts} == {3, 4, 5, 6}
+    assert {width for _, width in drawn} == {4, 7}
     assert {int(c) for seed in range(9) for c in problem._counts(np.random.default_rng(seed), 5, 1)[0]} == {3}
 
 

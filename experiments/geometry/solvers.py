@@ -19,17 +19,18 @@ class Solver(flax.nnx.Module):
     Args:
       coordinates: of a point.
       features: of the encoder, each way.
+      layers: of the encoder.
       decoder: ``width -> recurrence``, width being that of the state of the encoder.
       bidirectional: whether the encoder reads both ways.
       rngs: stream "params".
     """
 
-    def __init__(self, coordinates, features, decoder, *, bidirectional, rngs):
+    def __init__(self, coordinates, features, decoder, *, layers, bidirectional, rngs):
         one_way = sj.LSTM(features)
-        encoder: Any = sj.Bidirectional(one_way, one_way) if bidirectional else one_way
+        layer: Any = sj.Bidirectional(one_way, one_way) if bidirectional else one_way
         self.features, self.width = features, features * (2 if bidirectional else 1)
         self.embed = flax.nnx.Linear(coordinates, features, rngs=rngs)
-        self.encoder = sj.nnx.RNN(encoder, features, rngs=rngs)
+        self.encoder = sj.nnx.RNN(sj.Stack(*[layer] * layers), features, rngs=rngs)
         self.decoder = sj.nnx.RNN(decoder(self.width), features, rngs=rngs)
         self.bridge = flax.nnx.Linear(self.width, 2 * self.width, rngs=rngs)
 
@@ -43,8 +44,8 @@ class Solver(flax.nnx.Module):
 
     def read(self, points, counts):
         """points ``[B, N, C]`` -> (embedded ``[B, N, E]``, memory ``[B, N, M]``, state of the decoder)."""
-        embedded = self.embed((points - 0.5) * 12**0.5)  # of mean 0 and variance 1
-        final, memory = self.encoder(embedded, seq_lengths=counts)
+        embedded = self.embed(_filling(points, counts))
+        (*_, final), memory = self.encoder(embedded, seq_lengths=counts)
         ends = final.h if hasattr(final, "h") else jnp.concatenate([final.forward.h, final.backward.h], axis=-1)
         c, h = jnp.split(self.bridge(ends), 2, axis=-1)
         return embedded, memory, sj.LSTMCarry(c, jnp.tanh(h))
@@ -68,12 +69,12 @@ class Pointing(Solver):
     With a glimpse the query is what was found in a first reading, as of Bello et al. (2017); else it is the state.
     """
 
-    def __init__(self, coordinates, features, *, bidirectional, score, glimpse, rngs):
+    def __init__(self, coordinates, features, *, layers, bidirectional, score, glimpse, rngs):
         def decoder(width):
             cell = Attend(sj.LSTM(width), Additive(score), width) if glimpse else sj.LSTM(width)
             return Pointer(cell, Additive(score), width)
 
-        super().__init__(coordinates, features, decoder, bidirectional=bidirectional, rngs=rngs)
+        super().__init__(coordinates, features, decoder, layers=layers, bidirectional=bidirectional, rngs=rngs)
         self.glimpse = glimpse
         self.opening = flax.nnx.Param(jax.random.normal(rngs.params(), (features,)))
         self.ending = flax.nnx.Param(0.1 * jax.random.normal(rngs.params(), (self.width,)))
@@ -94,11 +95,11 @@ class Pointing(Solver):
 class Naming(Solver):
     """The control: the numbers of points are words of a fixed vocabulary, 0 to ``names``, read and said as such."""
 
-    def __init__(self, coordinates, features, *, names, bidirectional, score, rngs):
+    def __init__(self, coordinates, features, *, names, layers, bidirectional, score, rngs):
         def decoder(width):
             return sj.LSTM(width) if score is None else Attend(sj.LSTM(width), Additive(score), width)
 
-        super().__init__(coordinates, features, decoder, bidirectional=bidirectional, rngs=rngs)
+        super().__init__(coordinates, features, decoder, layers=layers, bidirectional=bidirectional, rngs=rngs)
         self.attends = score is not None
         self.names = flax.nnx.Embed(names + 1, features, rngs=rngs)
         self.head = flax.nnx.Linear(self.width, names + 1, rngs=rngs)
@@ -114,6 +115,18 @@ class Naming(Solver):
 
     def logits(self, ys, positions):
         return self.head(ys)[..., :positions]
+
+
+def _filling(points, counts):
+    """The points ``[B, N, C]`` moved and scaled, each set by one factor, so that its box is a square's of variance 1.
+
+    Neither changes an answer, so a model need not learn that it does not.
+    """
+    there = jnp.arange(points.shape[1]) < counts[:, None]
+    low = jnp.min(points, 1, keepdims=True, where=there[..., None], initial=jnp.inf)
+    high = jnp.max(points, 1, keepdims=True, where=there[..., None], initial=-jnp.inf)
+    extent = jnp.max(high - low, -1, keepdims=True)
+    return jnp.where(there[..., None], (points - (low + high) / 2) * 12**0.5 / extent, 0.0)
 
 
 def _behind(first, rows):
