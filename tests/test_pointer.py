@@ -72,18 +72,20 @@ def test_true_answers_keep_the_rules(problem):
         assert followed[batch["mask"].T].all()
 
 
-@pytest.mark.parametrize("answer", ["pointer", "attention", "plain"])
-def test_padding_changes_no_loss(answer):
-    task = pointer.Task(dataclasses.replace(SMALL, answer=answer, most=8, sizes=(5,)))
-    batch = task.problem(np.random.default_rng(0), 3)
+@pytest.mark.parametrize(("answer", "layers"), [("pointer", 2), ("attention", 1), ("plain", 1)])
+def test_neither_padding_nor_place_nor_scale_changes_a_loss(answer, layers):
+    task = pointer.Task(dataclasses.replace(SMALL, answer=answer, layers=layers, most=8, sizes=(5,)))
+    batch = task.problem(np.random.default_rng(0), 3, longest=7)
     short = batch["counts"].max()
-    assert short < 8
     points = batch["points"][:, :short]
     padded = np.pad(points, ((0, 0), (0, 8 - short), (0, 0)), constant_values=7)
-    less, more = (float(task._loss(task.weights, batch | {"points": each})) for each in (points, padded))
+    turned = points[:, ::-1]
+    less, more, moved, other = (
+        float(task._loss(task.weights, batch | {"points": each})) for each in (points, padded, 30 * points + 4, turned)
+    )
     assert less == pytest.approx(more, rel=1e-5)
-    moved = batch | {"points": points[:, ::-1] * 30}
-    assert less != pytest.approx(float(task._loss(task.weights, moved)), rel=1e-3)
+    assert less == pytest.approx(moved, rel=1e-4)
+    assert less != pytest.approx(other, rel=1e-3)
 
 
 def test_decoding_says_what_the_loss_scores():
