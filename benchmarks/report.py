@@ -188,5 +188,5 @@ def versions():
 
 
 def device_name():
-    """The device as a file name, such as ``cpu-amd-epyc-2-cores``."""
+    """The device as a file name, such as ``cpu-amd-epyc-avx-512-2-cores``."""
     return re.sub(r"[^a-z0-9]+", "-", f"{jax.default_backend()} {runs.device()}".lower()).strip("-")

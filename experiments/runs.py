@@ -150,10 +150,18 @@ def _differences(found, wanted):
 
 def _processor():
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        told = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        told = ""
+    return processor(told) or platform.processor() or platform.machine()
+
+
+def processor(cpuinfo):
+    """The processor that Linux tells of, with its widest vectors: they make one of the same name several times as fast."""
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
+    flags = told.get("flags", "").split()
+    vectors = [name for flag, name in (("avx512f", " (AVX-512)"), ("avx2", " (AVX2)")) if flag in flags]
+    return told.get("model name", "") + "".join(vectors[:1])
 
 
 def commit():

@@ -12,6 +12,7 @@ from benchmarks.layers import OURS
 from benchmarks.measure import Case, Program, Result
 from benchmarks.questions import engines, settings
 from benchmarks.specs import Options, Size, parse
+from experiments import runs
 from tests.commands import command
 
 SMALL = Options(sizes=("5,4,3,2",), rounds=1, cells=("lstm",), peers=("flax.nnx", "torch"))
@@ -97,6 +98,15 @@ def test_record_is_lines_a_table_and_a_picture(recorded):
     assert "| lstm 1,2,3,4 | 2 (1.5 to 9.5) | 1.50 |" in readme
     assert "old" not in readme
     assert (recorded / "results" / f"{path.stem}-gradient.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"), [("fpu avx avx2 avx512f", "A CPU (AVX-512)"), ("avx avx2 fma", "A CPU (AVX2)"), ("sse2", "A CPU")]
+)
+def test_a_processor_is_told_with_its_vectors(flags, said):
+    each = f"processor\t: 0\nmodel name\t: A CPU\nflags\t\t: {flags}\n\n"
+    assert runs.processor(2 * each) == said
+    assert runs.processor("Features\t: fp asimd\n") == ""
 
 
 def test_readme_shows_what_is_recorded():
