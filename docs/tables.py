@@ -25,7 +25,7 @@ def recurrences():
     return "\n".join(
         [
             *("| name | equation | paper | contract |", "|---|---|---|---|", *cells, ""),
-            *("Recurrences made of recurrences. They nest; what takes cells alone, or needs whole sequences, says so.", ""),
+            *("Recurrences made of recurrences. They can be nested; which ones take cells alone, or whole sequences, they say.", ""),
             *("| name | what it does | paper | contract |", "|---|---|---|---|", *others),
         ]
     )
@@ -44,7 +44,8 @@ def on_page_markdown(markdown, **_):
 
 def _row(cls, what):
     contract = next(c.__name__ for c in CONTRACTS if issubclass(cls, c))
-    return f"| `{cls.__name__}` | {what} | {_paper(cls.__doc__)} | `{contract}` |"
+    name = cls.__name__ if hasattr(sj, cls.__name__) else f"attention.{cls.__name__}"
+    return f"| `{name}` | {what} | {_paper(cls.__doc__)} | `{contract}` |"
 
 
 def _equations(doc):
