@@ -25,7 +25,10 @@ def recurrences():
     return "\n".join(
         [
             *("| name | equation | paper | contract |", "|---|---|---|---|", *cells, ""),
-            *("Recurrences made of recurrences. They can be nested; which ones take cells alone, or whole sequences, they say.", ""),
+            *(
+                "Recurrences made of recurrences. They can be nested. Some take cells only, some whole sequences only, and say so.",
+                "",
+            ),
             *("| name | what it does | paper | contract |", "|---|---|---|---|", *others),
         ]
     )
