@@ -25,10 +25,7 @@ def recurrences():
     return "\n".join(
         [
             *("| name | equation | paper | contract |", "|---|---|---|---|", *cells, ""),
-            *(
-                "Recurrences made of recurrences. They can be nested. Some take cells only, some whole sequences only, and say so.",
-                "",
-            ),
+            *("Recurrences made of recurrences. They can be nested; some take cells only, some whole sequences only.", ""),
             *("| name | what it does | paper | contract |", "|---|---|---|---|", *others),
         ]
     )
