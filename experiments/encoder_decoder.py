@@ -172,7 +172,7 @@ class Task:
         logits = self._logits(weights, batch, key)
         smoothing = self.config.label_smoothing
         nats = sequence_cross_entropy(logits, batch["targets"], mask=batch["mask"], label_smoothing=smoothing)
-        return nats, (carry, {})
+        return nats, (carry, {"weight": batch["mask"].sum()})
 
     def evaluate(self, weights, lines):
         """Mean negative log-likelihood of the symbols of a part, in nats."""

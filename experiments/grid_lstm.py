@@ -104,7 +104,7 @@ class Task:
         del key
         logits = self.model(weights)(batch["inputs"])
         each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
-        return jnp.mean(each, where=batch["mask"]), (carry, {})
+        return jnp.mean(each, where=batch["mask"]), (carry, {"weight": batch["mask"].sum()})
 
     def evaluate(self, weights, *, length=None):
         """Mean loss and share of exact answers, on numbers or strings of exactly ``length``, the longest by default."""

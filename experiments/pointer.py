@@ -134,7 +134,7 @@ class Task:
         may = rules.along(self.problem.ending, batch["counts"], batch["points"].shape[1], inputs.T)
         logits = jnp.where(may, jnp.swapaxes(logits, 0, 1), -jnp.inf)
         nats = sj.losses.sequence_cross_entropy(logits, batch["targets"].T, mask=batch["mask"].T)
-        return nats, (carry, {})
+        return nats, (carry, {"weight": batch["mask"].sum()})
 
     def _decode(self, weights, points, counts, *, length, beam):
         """Positions [N, B, T] that are said of points: the likeliest at every step, or all that a beam has found."""

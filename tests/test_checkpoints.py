@@ -208,6 +208,19 @@ def test_a_checkpoint_of_another_configuration_is_refused(run, opened):
     assert contents(restored) == contents(tree(4)), "who asks for none gets any"
 
 
+def test_a_configuration_may_hold_what_json_writes_otherwise(tmp_path, opened):
+    settings = {"shape": (2, 3), "by number": {1: "one"}}
+    opened(tmp_path, fingerprint=settings).save(1, tree(), {})
+    restored, _ = opened(tmp_path, fingerprint=settings).restore(tree())
+    assert contents(restored) == contents(tree())
+
+
+def test_a_step_before_the_newest_is_refused(copy, opened):
+    checkpoints = opened(copy)
+    with pytest.raises(ValueError, match=r"expected a step after the newest checkpoint, 4; got 2"):
+        checkpoints.save(2, tree(), {})
+
+
 def spoil(directory, *steps):
     for step in steps:
         (directory / str(step) / "tree" / "manifest.ocdbt").write_bytes(b"")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqjax.decode import choose, sample
+from seqjax.decode import choose, greedy, sample
 
 V, B, F = 6, 3, 5
 
@@ -157,6 +157,23 @@ def test_rows_have_their_own_nuclei():
     keys = jax.random.split(jax.random.key(0), 200)
     found = np.asarray(jax.vmap(lambda key: choose(key, logits, top_p=0.65))(keys))
     assert [sorted(set(column.tolist())) for column in found.T] == [[0, 1], [1, 2], [0, 1]]
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_p": 0.999}])
+def test_draws_from_narrow_logits_are_those_of_wide_ones(settings):
+    keys = jax.random.split(jax.random.key(1), 400)
+    found = jax.vmap(lambda key: choose(key, jnp.zeros((1, 1000), jnp.bfloat16), **settings))(keys)
+    assert 150 < int((found >= 500).sum()) < 250  # five deviations of 10
+
+
+def test_symbols_that_do_not_fit_into_tokens_are_refused():
+    with pytest.raises(ValueError, match="greedy: tokens of dtype uint8 cannot hold 300 symbols; give them as int32"):
+        greedy(lambda carry, token: (carry, jnp.zeros((1, 300))), (), jnp.zeros(1, jnp.uint8), length=1)
+
+
+def test_a_step_that_allows_nothing_has_no_probability():
+    found = greedy(lambda carry, token: (carry, jnp.full((1, 3), -jnp.inf)), (), jnp.array([0]), length=1)
+    assert found.scores[0] == -jnp.inf
 
 
 @pytest.mark.parametrize(("wanted", "message"), [

@@ -142,6 +142,18 @@ def test_scores_that_cannot_point_are_refused(score):
         Pointer(sj.GRU(3), score, M)
 
 
+@pytest.mark.parametrize(("copied", "source", "broken"), [
+    ([0.0, 0.0], [0, 5], True),
+    ([0.0, 0.0], [-1, 1], True),
+    ([0.0, -np.inf], [0, 5], False),
+    ([np.nan, np.nan], [0, 1], True),
+])  # fmt: skip
+def test_what_cannot_be_copied_is_not_lost_silently(copied, source, broken):
+    logs = copy_mixture(jnp.zeros(3), jnp.array(copied), 0.0, jnp.array(source))
+    assert bool(jnp.isnan(logs).all()) == broken
+    assert broken or float(jnp.exp(logs).sum()) == pytest.approx(1)
+
+
 def test_fewer_symbols_than_the_vocabulary_has_are_refused():
     with pytest.raises(ValueError, match="at least the 4 of the vocabulary, got 3"):
         copy_mixture(jnp.zeros(4), jnp.zeros(2), 0.0, jnp.array([0, 1]), symbols=3)

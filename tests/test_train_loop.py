@@ -1,5 +1,6 @@
 """The loop: it goes on where it stopped as if nothing had been, evaluates, reports, and stops when asked or when it must."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 
 from seqjax import train
 from seqjax.data import loader
-from seqjax.train import reports
+from seqjax.train import loop, reports
 
 V, F, B, T, STEPS = 7, 5, 4, 3, 24
 CODES = np.random.default_rng(0).integers(0, V, 101)
@@ -429,3 +430,32 @@ def test_an_average_needs_a_state_that_has_one():
     state = train.create({"w": jnp.ones(2)}, OPTIMIZER, jax.random.key(0))
     with pytest.raises(ValueError, match=r"average=True"):
         train.fit(language_loss, OPTIMIZER, state, [], PLAN)
+
+
+def test_an_average_needs_a_plan_that_moves_it():
+    with pytest.raises(ValueError, match=r"fit: the state has a moving average, but there is no decay"):
+        go(plan=dataclasses.replace(PLAN, average=None))
+
+
+def test_data_whose_position_cannot_be_kept_are_refused_before_anything_is_trained(tmp_path):
+    data = grain.DataLoader(
+        data_source=range(8), sampler=grain.samplers.SequentialSampler(8, shard_options=grain.sharding.NoSharding())
+    )
+    with pytest.raises(ValueError, match="get_state of the data's iterator must be a value that JSON can hold, got bytes"):
+        train.fit(language_loss, OPTIMIZER, start(0), data, PLAN, directory=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_that_comes_between_two_looks_loses_nothing(tmp_path, monkeypatch):
+    """It comes where nothing is due, after it was asked whether to stop: the next step is the last, and saved."""
+    due, signals = loop._due, [signal.SIGTERM]
+
+    def interrupting(step, every):
+        if step == 3 and signals:
+            os.kill(os.getpid(), signals.pop())
+        return due(step, every)
+
+    monkeypatch.setattr(loop, "_due", interrupting)
+    outcome = go(tmp_path, plan=dataclasses.replace(PLAN, checkpoint_every=None, evaluate_every=None))
+    assert (outcome.reason, outcome.progress.step) == ("interrupted", 4)
+    assert saved_steps(tmp_path)[0] == [4]

@@ -34,6 +34,14 @@ def loss(params, carry, batch, key):
     return value, (carry, {"size": jnp.abs(hs).mean(), "draw": jax.random.uniform(key)})
 
 
+def masked_loss(params, carry, batch, key):
+    """A mean over the rows that count."""
+    errors = jnp.mean((jnp.tanh(batch["xs"].sum(1) @ params["kernel"]) - batch["target"]) ** 2, axis=1)
+    counts = batch["counts"]
+    value = jnp.sum(errors * counts) / jnp.maximum(counts.sum(), 1)
+    return value, (carry, {"size": value, "weight": counts.sum()})
+
+
 def batch_of(seed):
     xs = np.random.default_rng(seed).normal(size=(B, T, F)).astype(np.float32)
     return {"xs": xs, "target": np.cos(3 * xs.sum(1))}
@@ -119,7 +127,7 @@ def test_the_average_follows_as_documented(three_steps):
         decay = min(0.12, (1 + t) / (10 + t))  # 0.1 first, 0.12 then: both branches
         shadow = decay * shadow + (1 - decay) * np.asarray(states[t + 1].params["kernel"], np.float64)
         np.testing.assert_allclose(states[t + 1].average["kernel"], shadow, rtol=1e-5, atol=1e-6)
-    assert states[-1].weights is states[-1].average
+    assert states[-1].weights["kernel"] is states[-1].average["kernel"]
     assert not np.allclose(states[-1].average["kernel"], states[-1].params["kernel"])
 
 
@@ -156,6 +164,27 @@ def test_parameters_of_several_dtypes_keep_them():
     assert float(jnp.abs(state.params["high"] - 1).max()) > 0.05
 
 
+def test_an_average_of_narrow_parameters_does_not_stand_still():
+    """A thousandth of the way is less than bfloat16 tells apart."""
+    state = train.create({"w": jnp.ones(F, jnp.bfloat16)}, optax.sgd(1.0), jax.random.key(0), average=True)
+    state = state._replace(step=jnp.array(10**5, jnp.int32), params={"w": jnp.full(F, 1.5, jnp.bfloat16)})
+    step = train.step_function(
+        lambda params, carry, batch, key: (0.0 * params["w"].sum(), (carry, {})), optax.sgd(1.0), average=0.999
+    )
+    for _ in range(3):
+        state, _ = step(state, batch_of(0))
+    np.testing.assert_allclose(state.average["w"], np.full(F, 1.5 - 0.5 * 0.999**3), rtol=1e-6)
+    assert state.weights["w"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_average_that_nothing_changes_and_one_that_is_not_there_are_refused(kept):
+    params, carry = start()
+    state = train.create(params, OPTIMIZER, jax.random.key(0), carry=carry, average=kept)
+    with pytest.raises(ValueError, match="moving average"):
+        train.step_function(loss, OPTIMIZER, average=None if kept else 0.9)(state, batch_of(0))
+
+
 @pytest.mark.parametrize("devices", [0, 4096])
 def test_devices_that_are_not_there_are_refused(devices):
     with pytest.raises(ValueError, match=rf"devices={devices}, but there are \d+.*jax_num_cpu_devices"):
@@ -168,7 +197,7 @@ def test_two_devices_do_what_one_does():
         jax.config.update("jax_num_cpu_devices", 2)
         import jax.numpy as jnp, numpy as np
         from seqjax import train
-        from tests.test_train_step import OPTIMIZER, B, batch_of, loss, start
+        from tests.test_train_step import OPTIMIZER, B, batch_of, loss, masked_loss, start
 
         found = {}
         for devices in (1, 2):
@@ -177,9 +206,20 @@ def test_two_devices_do_what_one_does():
             step = train.step_function(loss, OPTIMIZER, devices=devices, average=0.9)
             for t in range(3):
                 state, metrics = step(state, batch_of(t))
+            params, carry = start()
+            masked = train.step_function(masked_loss, OPTIMIZER, devices=devices)
+            uneven = train.create(params, OPTIMIZER, jax.random.key(7), carry=carry)
+            for counts in ([1, 0, 0, 1, 1, 1], [1, 1, 0, 0, 0, 0], [0] * B):
+                uneven, told = masked(uneven, batch_of(5) | {"counts": np.array(counts, np.int32)})
+                metrics[f"masked, {counts}"] = told["loss"]
+                metrics[f"gradient, {counts}"] = told["gradient_norm"]
+            assert "weight" not in told
             found[devices] = {
-                "losses": [float(metrics["loss"]), float(metrics["gradient_norm"]), float(metrics["size"])],
-                "arrays": [np.asarray(x).tolist() for x in (state.params["kernel"], state.average["kernel"], state.carry)],
+                "losses": [float(value) for name, value in metrics.items() if name != "draw"],
+                "arrays": [
+                    np.asarray(x).tolist()
+                    for x in (state.params["kernel"], state.average["kernel"], state.carry, uneven.params["kernel"])
+                ],
                 "rows": sorted(shard.data.shape[0] for shard in state.carry.addressable_shards),
             }
         try:

@@ -108,6 +108,21 @@ def test_gradients_of_scores_are_those_of_what_was_drawn():
     )
 
 
+def test_padding_is_written_and_never_read():
+    """What is outside of the vocabulary would be read as NaN, and a gradient of zero times NaN is one."""
+
+    def score(kernel):
+        embedded = jnp.eye(V)
+        step = lambda carry, token: (carry + 1, jnp.take(embedded, token, axis=0) @ kernel + 9.0 * jax.nn.one_hot(carry, V))  # noqa: E731
+        found = decode.greedy(step, jnp.array([0, 2]), jnp.zeros(2, jnp.int32), length=6, stop=3, pad=V)
+        return found.scores.sum(), found
+
+    (value, found), gradient = jax.jit(jax.value_and_grad(score, has_aux=True))(jnp.ones((V, V)) / 3)
+    assert found.lengths.tolist() == [4, 2]
+    assert (found.tokens[2:, 1] == V).all()
+    assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
+
+
 def test_prefixes_of_different_lengths_are_forced_and_the_rest_is_drawn():
     weights, carry = writers.weights(2, V), writers.carries(2)
 
@@ -170,9 +185,11 @@ def test_a_rate_of_one_hears_itself_only_and_gradients_do_not_pass_through_what_
         return jnp.sum(jnp.sin(logits)), logits
 
     compiled = jax.jit(jax.grad(run, has_aux=True))
+    whole = decode.force(writers.step_of(weights), carry, INPUTS, jax.random.key(0), rate=1, temperature=0)[1]
     got, logits = compiled(weights, INPUTS, jnp.float64(1.0))
     own = np.concatenate([START[None], np.argmax(logits, -1)[:-1]]).astype(np.int32)
     assert not np.array_equal(own, INPUTS)
+    np.testing.assert_allclose(whole, logits, rtol=1e-12)
     expected, taught = compiled(weights, own, jnp.float64(0.0))
     np.testing.assert_allclose(logits, taught, rtol=1e-12)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), got, expected)

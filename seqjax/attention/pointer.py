@@ -112,7 +112,8 @@ def copy_mixture(said, copied, gate, source, *, symbols=None):
       copied: logits ``[S]`` over the source, such as those of :class:`Pointer`, minus infinity where there is nothing. Where
         there is nothing at all, all is said.
       gate: g ``[]``, the logit of saying.
-      source: int ``[S]``, the word at each position, in 0..symbols-1; words outside the vocabulary are V and beyond.
+      source: int ``[S]``, the word at each position, in 0..symbols-1; words outside the vocabulary are V and beyond. Where
+        one that could be copied is none of these, the result is NaN.
       symbols: how many words there are, V and those outside; None for V.
 
     Returns:
@@ -132,10 +133,12 @@ def copy_mixture(said, copied, gate, source, *, symbols=None):
     dtype = at_least_float32(said.dtype)
     said, copied, gate = said.astype(dtype), copied.astype(dtype), jnp.asarray(gate, dtype)
     there = copied > -jnp.inf
+    broken = jnp.any(jnp.isnan(copied) | (there & ((source < 0) | (source >= symbols))))
     gate = jnp.where(there.any(), gate, jnp.inf)
     said = jnp.pad(jax.nn.log_softmax(said), (0, symbols - V), constant_values=-jnp.inf)
     copied = _log_sums(jnp.where(there, jax.nn.log_softmax(copied, where=there), -jnp.inf), source, symbols)
-    return _log_add(jax.nn.log_sigmoid(gate) + said, jax.nn.log_sigmoid(-gate) + copied)
+    both = _log_add(jax.nn.log_sigmoid(gate) + said, jax.nn.log_sigmoid(-gate) + copied)
+    return jnp.where(broken, jnp.nan, both)
 
 
 def _log_sums(logs, where, count):

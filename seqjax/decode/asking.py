@@ -41,6 +41,12 @@ def tokens(name, field, values, axes):
         raise ValueError(f"{name}: {field} must be integers [{', '.join(axes)}], none of these axes empty; got {got}.")
 
 
+def room(name, dtype, symbols):
+    """Refuses integers that are too narrow for the vocabulary: symbols would wrap around."""
+    if jnp.iinfo(dtype).max < symbols - 1:
+        raise ValueError(f"{name}: tokens of dtype {dtype} cannot hold {symbols} symbols; give them as int32.")
+
+
 def stops(name, stop):
     """One token or several, as a tuple."""
     values = () if stop is None else tuple(np.atleast_1d(np.asarray(stop)).tolist())

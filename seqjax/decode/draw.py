@@ -11,6 +11,7 @@ from jax import lax
 from seqjax import masks
 from seqjax.decode import asking
 from seqjax.decode.problem import pose
+from seqjax.precision import at_least_float32
 
 
 class Decoded(NamedTuple):
@@ -24,7 +25,7 @@ class Decoded(NamedTuple):
 
 class _State(NamedTuple):
     carry: list  # the leaves that move, [B, ...]
-    token: jax.Array  # [B]
+    token: jax.Array  # [B], the last symbol of a sequence, also where it is finished
     finished: jax.Array  # [B]
     lengths: jax.Array  # [B]
     scores: jax.Array  # [B]
@@ -120,7 +121,7 @@ def choose(key, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None):
     """One symbol from logits ``[B, V]``: int ``[B]``. Settings as for :func:`sample`."""
     if temperature == 0:
         return jnp.argmax(logits, axis=-1)
-    logits = logits / temperature
+    logits = logits.astype(at_least_float32(logits.dtype)) / temperature  # noise of bfloat16 has 128 values
     if top_k is not None and top_k < logits.shape[-1]:
         logits = jnp.where(logits < lax.top_k(logits, top_k)[0][..., -1:], -jnp.inf, logits)
     if top_p is not None and top_p < 1:
@@ -143,11 +144,9 @@ def _write(problem, pick, keys):
 
     def body(state, inputs):
         if not problem.stop:
-            state = _next(problem, pick, state, *inputs)
-        else:
-            go_on = functools.partial(_next, problem, pick)
-            state = lax.cond(jnp.all(state.finished), functools.partial(_rest, problem.pad), go_on, state, *inputs)
-        return state, state.token
+            return _next(problem, pick, state, *inputs)
+        go_on = functools.partial(_next, problem, pick)
+        return lax.cond(jnp.all(state.finished), functools.partial(_rest, problem.pad), go_on, state, *inputs)
 
     zeros, nothing = jnp.zeros((problem.batch,), jnp.int32), jnp.zeros((problem.batch,), problem.dtype)
     moving = problem.parts.moving(problem.carry)
@@ -157,21 +156,23 @@ def _write(problem, pick, keys):
 
 
 def _next(problem, pick, state, step, key):
-    """The state after one more symbol; of a finished sequence only the symbol is another one, padding."""
+    """The state after one more symbol, and what is written: of a finished sequence padding, and all else stays."""
     moving, _, logits = problem.advance(state.carry, state.token)
     allowed = problem.allowed(state.limits, step)
     token = pick(key, jnp.where(allowed, logits, -jnp.inf)).astype(state.token.dtype)
     score = jnp.take_along_axis(problem.log_probabilities(logits, allowed), token[:, None], axis=-1)[:, 0]
     valid = ~state.finished if problem.stop else None
-    return _State(
+    said = masks.hold(valid, token, jnp.full_like(token, problem.pad))
+    after = _State(
         [masks.hold(valid, *pair) for pair in zip(moving, state.carry, strict=True)],
-        masks.hold(valid, token, jnp.full_like(token, problem.pad)),
+        masks.hold(valid, token, state.token),
         state.finished | problem.stops(token),
         state.lengths + (~state.finished).astype(jnp.int32),
         state.scores + masks.hold(valid, score, jnp.zeros_like(score)),
         problem.constraint.after(state.limits, token),
     )
+    return after, said
 
 
 def _rest(pad, state, step, key):
-    return state._replace(token=jnp.full_like(state.token, pad))
+    return state, jnp.full_like(state.token, pad)

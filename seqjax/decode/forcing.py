@@ -50,6 +50,7 @@ def force(step, carry, tokens, key=None, *, rate=0.0, temperature=1.0):
     _check(tokens, key, rate, temperature)
     carry, tokens = jax.tree.map(jnp.asarray, carry), jnp.asarray(tokens)
     parts = examine("force", step, carry, tokens[0])
+    asking.room("force", tokens.dtype, parts.logits.shape[-1])
     teacher = not isinstance(rate, jax.Array) and rate == 0
 
     def body(state, inputs):
@@ -64,7 +65,7 @@ def force(step, carry, tokens, key=None, *, rate=0.0, temperature=1.0):
     own = keys = None
     if not teacher:
         where, key = jax.random.split(key)
-        own = jax.random.bernoulli(where, rate, tokens.shape).at[0].set(False)
+        own = jax.random.bernoulli(where, jnp.asarray(rate, float), tokens.shape).at[0].set(False)
         keys = jax.random.split(key, len(tokens))
     (moving, _), logits = lax.scan(body, (parts.moving(carry), tokens[0]), (tokens, own, keys))
     return parts.whole(moving, carry), logits

@@ -51,7 +51,10 @@ class Problem(NamedTuple):
 
     def log_probabilities(self, logits, allowed):
         """Of the model itself, whatever is allowed; minus infinity for what is not."""
-        return jnp.where(allowed, jax.nn.log_softmax(logits.astype(self.dtype)), -jnp.inf)
+        there = logits != -jnp.inf
+        some = there.any(axis=-1, keepdims=True)  # of a step without any symbol the logarithms were NaN
+        logs = jax.nn.log_softmax(jnp.where(some, logits, 0).astype(self.dtype))
+        return jnp.where(allowed & there, logs, -jnp.inf)
 
     def stops(self, token):
         """Which of these symbols end their sequence."""
@@ -66,6 +69,7 @@ def pose(name, step, carry, token, *, length, stop, pad, min_length, prefix, pre
     carry, token = jax.tree.map(jnp.asarray, carry), jnp.asarray(token)
     stop, parts = asking.stops(name, stop), examine(name, step, carry, token)
     batch, symbols = parts.logits.shape
+    asking.room(name, token.dtype, symbols)
     asking.symbols_of(name, "stop token", stop, symbols)
     asking.prefix(name, prefix, prefix_mask, batch, length, symbols, stop)
     if alone or stop:

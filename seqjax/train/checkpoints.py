@@ -35,7 +35,7 @@ class Checkpoints:
 
     def __init__(self, directory, *, last=2, fingerprint=None):
         self.directory = pathlib.Path(directory).resolve()
-        self.fingerprint = fingerprint
+        self.fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read: tuples become lists
         keep = [
             checkpoint_managers.LatestN(last),
             checkpoint_managers.BestN(get_metric_fn=_metric, reverse=True, n=1, keep_checkpoints_without_metrics=False),
@@ -62,9 +62,16 @@ class Checkpoints:
         return self._manager.best_step()
 
     def save(self, step, tree, about, metric=None):
-        """Writes a checkpoint; one that is already there stays. A metric that is not a number is never the best."""
+        """Writes a checkpoint; one that is already there stays. A metric that is not a number is never the best.
+
+        Raises:
+          ValueError: there is a checkpoint of a later step.
+        """
         if step in self._manager.all_steps():
             return
+        newest = self._manager.latest_step()
+        if newest is not None and step < newest:
+            raise ValueError(f"{self.directory}: expected a step after the newest checkpoint, {newest}; got {step}.")
         arrays = _to_host(tree)
         metrics = None if metric is None or math.isnan(metric) else {"metric": float(metric)}
         record = {"about": about, "fingerprint": self.fingerprint, "digest": _digest(arrays)}

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import pathlib
 import signal
@@ -15,7 +16,7 @@ import numpy as np
 
 from seqjax.train.checkpoints import Checkpoints
 from seqjax.train.reports import Reports
-from seqjax.train.state import TrainState, step_function
+from seqjax.train.state import TrainState, check_average, step_function
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -82,7 +83,8 @@ def fit(loss, optimizer, state, data, plan, *, evaluate=None, directory=None, fi
       loss: ``(params, carry, batch, key) -> (loss, (carry, metrics))``, see :func:`seqjax.train.step_function`.
       optimizer: an Optax transformation: clipping, schedules and weight decay are its own.
       state: from :func:`seqjax.train.create`.
-      data: a Grain data set of batches, or anything whose iterator has ``get_state`` and ``set_state``; batch axis first.
+      data: a Grain data set of batches, or anything whose iterator has ``get_state`` and ``set_state``, with a state that
+        JSON can hold where there is a directory; batch axis first.
         Where it ends before the plan does, the run is over, and its last step evaluated and saved if it was not yet.
       plan: a :class:`Plan`.
       evaluate: ``weights -> {"loss": ..., ...}`` on held-out data; the lowest loss is the best checkpoint.
@@ -97,7 +99,7 @@ def fit(loss, optimizer, state, data, plan, *, evaluate=None, directory=None, fi
       at once.
 
     Raises:
-      ValueError: the data are empty, or the plan averages the parameters and the state has no average.
+      ValueError: the data are empty, their position cannot be kept, or only one of plan and state has a moving average.
       NonFiniteLossError: the loss is not finite, or the parameters are not when it is time to save them.
       CorruptCheckpointError: there are checkpoints and none can be read.
     """
@@ -116,11 +118,11 @@ class _Loop:
         self.marked = None  # the step that was evaluated or saved last
 
     def run(self, state, data, directory, fingerprint, quiet):
-        if self.plan.average is not None and not jax.tree.leaves(state.average):
-            raise ValueError("fit: Plan.average is set, but the state has none; use create(..., average=True).")
+        check_average("fit", self.plan.average, state)
         batches = iter(data)
         refusals = []
         if directory is not None:
+            _check_position(batches)
             self.checkpoints = Checkpoints(pathlib.Path(directory) / "checkpoints", fingerprint=fingerprint)
             self.checkpoints.tidy()
             state, refusals = self._resume(state, batches)
@@ -166,8 +168,9 @@ class _Loop:
                 pending = []
             if step in self.at:
                 self.at[step](state)
-            self._mark(state, batches, reports, over=last, saving=asked.is_set())
-            if asked.is_set():
+            stopping = asked.is_set()  # once: a signal may come at any moment
+            self._mark(state, batches, reports, over=last, saving=stopping)
+            if stopping:
                 return Outcome(state, "interrupted", self.progress)
         return Outcome(state, "finished", self.progress)
 
@@ -223,6 +226,18 @@ class _Loop:
             f"{what} step {step}, batch {step - 1} of the data; {where}. "
             "Lower the learning rate, clip the gradients (optax.clip_by_global_norm) or look at that batch."
         )
+
+
+def _check_position(batches):
+    """Refuses data whose position no checkpoint can hold, before anything is trained on them."""
+    position = batches.get_state()
+    try:
+        json.dumps(position)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "fit: get_state of the data's iterator must be a value that JSON can hold, got "
+            f"{type(position).__name__}: {error}. With Grain use a Dataset, not a DataLoader."
+        ) from error
 
 
 def _due(step, every):

@@ -9,6 +9,8 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from seqjax.precision import at_least_float32, cast_like
+
 
 class TrainState(NamedTuple):
     """Everything that the next step depends on, but the data."""
@@ -22,8 +24,10 @@ class TrainState(NamedTuple):
 
     @property
     def weights(self):
-        """The parameters to evaluate and to keep: the average where there is one."""
-        return self.average if jax.tree.leaves(self.average) else self.params
+        """The parameters to evaluate and to keep: the average where there is one, in their dtypes."""
+        if not jax.tree.leaves(self.average):
+            return self.params
+        return cast_like(self.average, self.params)
 
 
 def create(params, optimizer, key, *, carry=(), average=False):
@@ -34,23 +38,29 @@ def create(params, optimizer, key, *, carry=(), average=False):
       optimizer: an Optax transformation.
       key: the random key of the run.
       carry: the recurrent state before the first chunk, batch axis first.
-      average: whether to keep a moving average of the parameters.
+      average: whether to keep a moving average of the parameters, in float32 at least: steps of it are too small for less.
     """
     # The step donates its state: what the caller holds must stay alive.
     params, carry, key = jax.tree.map(jnp.copy, (params, carry, key))
-    shadow = jax.tree.map(jnp.array, params) if average else ()
+    shadow = jax.tree.map(_shadow, params) if average else ()
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, shadow, key)
+
+
+def _shadow(p):
+    return jnp.array(p, at_least_float32(p.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p.dtype)
 
 
 def step_function(loss, optimizer, *, devices=1, average=None):
     """Compiles one step of training: ``(state, batch) -> (state, metrics)``. The state given is donated.
 
-    The batch and the carry are split over devices along their first axis; gradients are averaged over them. Gradients reach
-    back to the start of the chunk and no further; the carry goes on.
+    The batch and the carry are split over devices along their first axis; gradients, loss and metrics are averaged over
+    them. A loss that is a mean over fewer items than the batch has, such as the steps that a mask leaves, says how many with
+    ``metrics["weight"]``, so that the same comes out of any number of devices. Gradients reach back to the start of the
+    chunk and no further; the carry goes on.
 
     Args:
       loss: ``(params, carry, batch, key) -> (loss, (carry, metrics))``, the mean over the batch it is given; metrics is a
-        dict of scalars.
+        dict of scalars, of which ``"weight"``, where there is one, is the number of items that the mean is over.
       optimizer: an Optax transformation.
       devices: over how many devices to split the batch.
       average: decay of the moving average of the parameters, or None. It is ramped up, ``min(average, (1 + t) / (10 + t))``.
@@ -59,7 +69,8 @@ def step_function(loss, optimizer, *, devices=1, average=None):
       the step; metrics has ``loss`` and ``gradient_norm`` (global, before clipping) besides those of ``loss``.
 
     Raises:
-      ValueError: more devices are asked for than there are.
+      ValueError: more devices are asked for than there are, or (from the step) the state has a moving average and
+        ``average`` is None, or the other way round.
     """
     if not 1 <= devices <= len(jax.devices()):
         raise ValueError(
@@ -72,7 +83,8 @@ def step_function(loss, optimizer, *, devices=1, average=None):
     def gradients(params, carry, batch, key):
         key = jax.random.fold_in(key, jax.lax.axis_index("batch"))
         (value, (carry, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(params, carry, batch, key)
-        grads, metrics = _mean_over_devices((grads, {"loss": value, **metrics}))
+        metrics = {"loss": value, **metrics}
+        grads, metrics = _mean_over_devices((grads, metrics), metrics.pop("weight", None))
         return grads, jax.lax.stop_gradient(carry), metrics
 
     shared = jax.shard_map(
@@ -80,6 +92,7 @@ def step_function(loss, optimizer, *, devices=1, average=None):
     )
 
     def advance(state, batch):
+        check_average("step_function", average, state)
         key = jax.random.fold_in(state.key, state.step)
         grads, carry, metrics = shared(state.params, state.carry, batch, key)
         metrics["gradient_norm"] = optax.tree.norm(grads)
@@ -88,7 +101,7 @@ def step_function(loss, optimizer, *, devices=1, average=None):
         shadow = state.average
         if average is not None:
             decay = jnp.minimum(average, (1.0 + state.step) / (10.0 + state.step))
-            shadow = optax.incremental_update(params, state.average, 1.0 - decay)
+            shadow = optax.incremental_update(cast_like(params, state.average), state.average, 1.0 - decay)
         return TrainState(state.step + 1, params, opt_state, carry, shadow, state.key), metrics
 
     replicated, rows = NamedSharding(mesh, whole), NamedSharding(mesh, split)
@@ -111,14 +124,27 @@ def step_function(loss, optimizer, *, devices=1, average=None):
     return step
 
 
-def _mean_over_devices(tree):
-    """The mean over devices, in one collective.
+def check_average(name, average, state):
+    """Refuses a decay without a moving average, and a moving average that nothing would change."""
+    kept = bool(jax.tree.leaves(state.average))
+    if average is not None and not kept:
+        raise ValueError(f"{name}: average={average}, but the state has no moving average; use create(..., average=True).")
+    if average is None and kept:
+        raise ValueError(f"{name}: the state has a moving average, but there is no decay; set average, such as 0.999.")
+
+
+def _mean_over_devices(tree, weight):
+    """The mean over devices, weighted where there is a weight, in one collective.
 
     On a CPU a collective blocks one of as many threads as there are cores. Several at once, of one step or of two steps in
     flight, can block all of them, and the devices wait for each other for ever (seen with jaxlib 0.10.1).
     """
     vector, restore = jax.flatten_util.ravel_pytree(tree)
-    return restore(jax.lax.pmean(vector, "batch"))
+    if weight is None:
+        return restore(jax.lax.pmean(vector, "batch"))
+    weight = jnp.asarray(weight, vector.dtype)
+    sums = jax.lax.psum(jnp.append(vector * weight, weight), "batch")
+    return restore(sums[:-1] / jnp.maximum(sums[-1], jnp.finfo(sums.dtype).tiny))
 
 
 def _divides(devices, batch):
