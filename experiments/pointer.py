@@ -9,8 +9,9 @@ python -m experiments pointer --preset attention     control: the same, but its 
 
 As in the paper points come in random order, a hull starts at the corner with the lowest index and a trip at the first city.
 The paper's encoder reads the points from the first to the last, ours both ways (--no-bidirectional: as theirs), and our
-decoder reads them once more before it points (--no-glimpse: as theirs). Of the trips that a beam has found we take the
-shortest, which needs no knowledge of the truth, and the paper the likeliest. Numbers are in README.md, from
+decoder reads them once more before it points (--no-glimpse: as theirs). Of the hulls and trips that a beam has found we
+take the largest and the shortest, which needs no knowledge of the truth, and the paper the likeliest ("likeliest" in the
+results). Numbers are in README.md, from
 results/pointer.jsonl.
 """
 
@@ -76,8 +77,8 @@ class Config:
     answers: int = 1000
     """Of one evaluation."""
     beam: int = 5
-    """Hypotheses of the beam search at the end, of which the likeliest is the answer, or the shortest trip; 1 takes the
-    likeliest position at each step."""
+    """Hypotheses of the beam search at the end, of which the largest polygon is the answer, the shortest trip, or else the
+    likeliest; 1 takes the likeliest position at each step."""
     tsplib: tuple[str, ...] = ()
     """Files of TSPLIB, whose cities the trained model is asked to visit too."""
     seed: int = 0
@@ -154,12 +155,18 @@ class Task:
         width = min(beam, read.shape[1])
         return jnp.swapaxes(decode.beam_search(*asked, width=width, length=length, stop=0, n_best=width).tokens, 1, 2)
 
-    def answers(self, weights, points, *, beam=1):
-        """Answers to sets of as many points each, ``[B, N, C]``."""
+    def found(self, weights, points, *, beam=1):
+        """Answers to sets of as many points each, ``[B, N, C]``: of each all that a beam finds, the likeliest first."""
         counts = np.full(len(points), points.shape[1], np.int32)
         said = self._answer(weights, points, counts, length=self.problem.steps(points.shape[1]) + SPARE, beam=beam)
-        each = [[self.problem.answer(row) for row in rows] for rows in np.swapaxes(said, 0, 1)]
-        return [self.problem.choose(*case) for case in zip(points, each, strict=True)]
+        return [[self.problem.answer(row) for row in rows] for rows in np.swapaxes(said, 0, 1)]
+
+    def answers(self, weights, points, *, beam=1):
+        """The answers that are given to sets of as many points each, ``[B, N, C]``."""
+        return self._chosen(points, self.found(weights, points, beam=beam))
+
+    def _chosen(self, points, found):
+        return [self.problem.choose(*case) for case in zip(points, found, strict=True)]
 
     def _draw(self, size, exact):
         """Held-out problems of ``size`` points in pieces: (batch, true answers)."""
@@ -175,14 +182,19 @@ class Task:
     def evaluate(self, weights, *, size=None, exact=False, beam=1):
         """Mean loss, and what answers are worth on average, on problems of ``size`` points, the most by default.
 
-        ``exact`` judges by the best answer there is, and not by one as good as those of training.
+        ``exact`` judges by the best answer there is, and not by one as good as those of training. With a beam "likeliest"
+        is how many would be right if the likeliest answer were given.
         """
         weights = training.on_one_device(weights)
         losses, worth = [], []
         for batch, truths in self._held_out(size or self.config.most, exact):
             losses.append(float(self._loss(weights, batch)))
-            said = self.answers(weights, batch["points"], beam=beam)
-            worth += [self.problem.judge(*each) for each in zip(batch["points"], said, truths, strict=True)]
+            points, found = batch["points"], self.found(weights, batch["points"], beam=beam)
+            for case in zip(points, self._chosen(points, found), [first for first, *_ in found], truths, strict=True):
+                where, chosen, first, truth = case
+                judged = self.problem.judge(where, chosen, truth)
+                likeliest = {"likeliest": self.problem.judge(where, first, truth)["accuracy"]} if beam > 1 else {}
+                worth.append(judged | likeliest)
         return {"loss": float(np.mean(losses))} | {name: _mean([each[name] for each in worth]) for name in worth[0]}
 
     def optimizer(self):

@@ -232,6 +232,17 @@ def test_an_answer_ends_as_its_problem_says(name):
             assert said.index(STOP) == len(said) - 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_of_several_polygons_the_largest_is_the_answer(seed):
+    """The hull, before a part of it that is likelier and one that crosses itself; the likeliest where none is a polygon."""
+    rng, problem = np.random.default_rng(seed), Hulls(8, 8)
+    points = rng.random((8, 2), np.float32)
+    (hull,) = problem.solve(points[None], np.array([8]))
+    part, crossed = hull[:-1] if len(hull) > 3 else hull[:2], np.r_[hull[1], hull[0], hull[2:], hull[0]]
+    assert problem.choose(points, [part, crossed, hull, np.roll(hull, 1)]) is hull
+    assert problem.choose(points, [crossed, part[:2]]) is crossed
+
+
 def test_groups_are_drawn_equally_often_and_numbers_of_points_within_them_too():
     problem, counts = Hulls(3, 12, groups=3), []
     for seed in range(4000):

@@ -126,6 +126,14 @@ class Hulls(Problem):
     def steps(self, width):
         return min(width + 1, round(8 / 3 * np.log(width)) + 6)
 
+    def choose(self, points, answers):
+        """The largest polygon, as the hull is of all that points make; the likeliest of those that are as large."""
+
+        def size(corners):
+            return metrics.polygon_area(points[corners]) if metrics.is_simple(points[corners]) else -1.0
+
+        return max(answers, key=size)
+
     def judge(self, points, answer, truth):
         """Whether it is the same polygon; the area that it covers, which one that is not simple has not."""
         polygon, simple = points[answer], metrics.is_simple(points[answer])
