@@ -59,9 +59,9 @@ class GRU(parts.Dense, GatedCell):
 
 def interpolate(u, r, h):
     """The new state of a GRU from what the input and the state contribute to its gates, side by side."""
-    H = h.shape[-1]
-    s, z = jnp.split(parts.squash(u[..., : 2 * H] + r[..., : 2 * H], "ss"), 2, axis=-1)
-    n = jnp.tanh(u[..., 2 * H :] + s * r[..., 2 * H :])
+    (u_s, u_z, u_n), (r_s, r_z, r_n) = jnp.split(u, 3, axis=-1), jnp.split(r, 3, axis=-1)
+    s, z = jnp.split(parts.squash(parts.side_by_side(u_s + r_s, u_z + r_z), "ss"), 2, axis=-1)
+    n = jnp.tanh(u_n + s * r_n)
     return (1 - z) * n + z * h  # h itself where z is one, which n + z * (h - n) is not
 
 

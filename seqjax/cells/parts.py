@@ -197,6 +197,16 @@ def squash(z, kinds):
     return jax.lax.optimization_barrier(jnp.tanh(z * half)) * half + _per_gate(kinds, z, s=0.5, t=0.0)
 
 
+def side_by_side(*gates):
+    """Gates ``[..., H]`` as one array ``[..., K*H]``, for :func:`squash` where a step has a single output.
+
+    XLA on a CPU then makes one loop of the whole step, which slices what it slices from the inputs, and does not vectorize
+    the activations in it. What is concatenated is computed first. A forward GRU takes 0.47 (16 x 64) to 0.87 (32 x 512) of
+    the time so, an UGRNN 0.54 to 0.76; gradients keep their activations anyway. An LSTM, with two outputs, loses a tenth.
+    """
+    return jnp.concatenate(gates, axis=-1)
+
+
 def _per_gate(kinds, z, **values):
     """A constant vector [K*H] with one value a gate."""
     return np.repeat(np.asarray([values[kind] for kind in kinds], z.dtype), z.shape[-1] // len(kinds))

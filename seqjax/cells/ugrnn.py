@@ -56,6 +56,6 @@ class UGRNN(parts.Dense, GatedCell):
 
     def gate(self, params, carry, u, r):
         del params
-        z, n = jnp.split(parts.squash(u + r, "st"), 2, axis=-1)
+        z, n = jnp.split(parts.squash(parts.side_by_side(*jnp.split(u + r, 2, axis=-1)), "st"), 2, axis=-1)
         h = (1 - z) * n + z * carry.h
         return parts.HiddenCarry(h), h
