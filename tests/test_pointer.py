@@ -130,12 +130,13 @@ def test_hulls_start_to_be_learnt(finished):
     task = pointer.Task(SMALL)
     before = task.evaluate(task.weights)
     assert held_out[-1] < 0.8 * before["loss"]
-    assert summary["metrics"]["hull_accuracy_5"] > 2 * before["accuracy"]
+    assert summary["metrics"]["hull_likeliest_5"] > 2 * before["accuracy"]
+    assert summary["metrics"]["hull_accuracy_5"] > summary["metrics"]["hull_likeliest_5"], "of a beam the largest is taken"
 
 
 def test_a_run_ends_with_a_summary_and_pictures(finished):
     directory, summary = finished
-    names = {f"hull_{name}_{size}" for name in ("accuracy", "area", "simple") for size in SMALL.sizes}
+    names = {f"hull_{name}_{size}" for name in ("accuracy", "area", "simple", "likeliest") for size in SMALL.sizes}
     assert set(summary["metrics"]) == names
     assert json.loads((directory / "summary.json").read_text())["metrics"] == summary["metrics"]
     for name in ("loss", "answers_5", "answers_6"):
