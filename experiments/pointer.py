@@ -11,8 +11,7 @@ As in the paper points come in random order, a hull starts at the corner with th
 The paper's encoder reads the points from the first to the last, ours both ways (--no-bidirectional: as theirs), and our
 decoder reads them once more before it points (--no-glimpse: as theirs). Of the hulls and trips that a beam has found we
 take the largest and the shortest, which needs no knowledge of the truth, and the paper the likeliest ("likeliest" in the
-results). Numbers are in README.md, from
-results/pointer.jsonl.
+results). Numbers are in README.md, from results/pointer.jsonl.
 """
 
 import dataclasses
