@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA warns of every program that another process compiled
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # LAPACK in each process on both cores: every QR waits for the others
 
 import jax
 

@@ -286,3 +286,16 @@ def test_learnable_start_is_learnt_through_resets():
     assert np.min(np.abs(gradients["scan"])) > 0
     np.testing.assert_allclose(gradients["hoisted"], gradients["scan"], rtol=1e-5)
     np.testing.assert_array_equal(jax.grad(loss)(params, "scan", np.zeros((T, B), bool))["start"], np.zeros(H, np.float32))
+
+
+def test_members_of_an_ensemble_start_one_matrix_at_a_time():
+    """Batched QR, where two run at once, can wait for each other for ever (jaxlib 0.10.1)."""
+    xs = jax.ShapeDtypeStruct((T, B, F), jnp.float32)
+    start = functools.partial(sj.Bidirectional(sj.LSTM(H), sj.GRU(H)).init, xs=xs)
+    keys = jax.random.split(jax.random.key(3), 5)
+    program = jax.jit(jax.vmap(start)).lower(keys)
+    drawn = [line for line in program.as_text().splitlines() if "custom_call" in line and "geqrf" in line]
+    assert drawn
+    assert all(f"tensor<{H}x{H}xf32>" in line for line in drawn)
+    alone = jax.tree.map(lambda *leaves: np.stack(leaves), *map(start, keys))
+    jax.tree.map(np.testing.assert_array_equal, program.compile()(keys), alone)

@@ -17,10 +17,21 @@ ACTIVATIONS = {
     "sigmoid": jax.nn.sigmoid,
 }
 
+
+
+def _orthogonal(key, shape, dtype):
+    """Orthonormal rows or columns [m, n], one after the other where several are drawn with ``vmap``.
+
+    LAPACK's wrapper in jaxlib 0.10.1 waits for workers of the pool it runs in: several batched QR at once wait for ever.
+    """
+    draw = jax.custom_batching.sequential_vmap(lambda key: jax.nn.initializers.orthogonal()(key, shape, dtype))
+    return draw(key)
+
+
 INITIALIZERS = {
     "glorot_uniform": jax.nn.initializers.glorot_uniform(),
     "lecun_normal": jax.nn.initializers.lecun_normal(),
-    "orthogonal": jax.nn.initializers.orthogonal(),
+    "orthogonal": _orthogonal,
     "identity": lambda key, shape, dtype: jnp.eye(shape[0], shape[1], dtype=dtype),
     "zeros": jax.nn.initializers.zeros,
 }
