@@ -21,6 +21,7 @@ import optax
 import seqjax as sj
 from experiments import routes, training
 from experiments.datasets import halls, sail
+from experiments.datasets.images import images
 from experiments.datasets.worlds import ACTIONS, BAGS, FEATURES, STOP
 from seqjax.data import examples
 
@@ -51,6 +52,8 @@ class Config:
     """Share of the batches of training that are of several sentences in a row."""
     mirrored: bool = True
     """Whether agents learn from mirror images too, left and right exchanged in words and worlds."""
+    renamed: int = 0
+    """In how many images of the buildings the names of floors, walls and items are exchanged, in words and worlds."""
     held_out: float = 0.1
     batch_size: int = 32
     steps: int = 1500
@@ -282,8 +285,8 @@ def courses(config):
     found = sail.load() if config.data == "sail" else halls.generate(seed=config.seed)
     names = list(found.worlds)
     asked = [{name} for name in names] if config.data == "sail" else [set(names[::5])]
-    atlas = routes.Atlas(found.worlds)
-    settings = {"unknown": config.start, "mirrored": config.mirrored, "held_out": config.held_out, "seed": config.seed}
+    atlas = routes.Atlas(found.worlds, images(mirror=config.mirrored, renamed=config.renamed, seed=config.seed))
+    settings = {"unknown": config.start, "held_out": config.held_out, "seed": config.seed}
     return [routes.Course(atlas, found, some, **settings) for some in asked]
 
 

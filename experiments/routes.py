@@ -5,26 +5,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.datasets import worlds
 from experiments.datasets.worlds import starts
 
 PADDING, UNKNOWN = 0, 1
-MIRROR = "mirrored "
 SIZES = ((12, 6), (24, 12), (64, 32))  # words and actions at most, of batches that are compiled once each
 
 
 class Atlas:
-    """Several worlds, and their mirror images, with all states in one numbering.
+    """Several worlds, and images of them, with all states in one numbering.
 
     Args:
-      worlds: ``{name: World}``; the image of one is called ``MIRROR + name``.
+      worlds: ``{name: World}``.
+      images: of each world; see :mod:`experiments.datasets.images`.
 
     Attributes:
       moves, views, open: those of all worlds, one after the other; see :class:`World`.
     """
 
-    def __init__(self, worlds):
-        self.worlds = dict(worlds) | {MIRROR + name: world.mirrored() for name, world in worlds.items()}
+    def __init__(self, worlds, images=()):
+        self.images = images
+        seen = [image.world(world) for image in images for world in worlds.values()]
+        self.worlds = dict(worlds) | {world.name: world for world in seen}
         sizes = np.cumsum([0, *(len(world.moves) for world in self.worlds.values())])
         self.first = dict(zip(self.worlds, sizes[:-1].tolist(), strict=True))
         self.moves = np.concatenate([world.moves + self.first[name] for name, world in self.worlds.items()])
@@ -55,22 +56,22 @@ class Course:
       routes: sentences and paragraphs in them.
       asked: names of the worlds in which it is asked and never learns.
       unknown: the heading to start with where a path has none, see :func:`starts`.
-      mirrored: whether it learns from the mirror images too.
       held_out: share of the paragraphs of the other worlds whose sentences are held out.
-      rare: words that are in fewer sentences than this are all one, as are those that are in none.
+      rare: words that are in fewer sentences than this are all one, as are those that are in none, images aside.
       seed: of what is held out.
     """
 
-    def __init__(self, atlas, routes, asked, *, unknown, mirrored=False, held_out=0.1, rare=2, seed=0):
+    def __init__(self, atlas, routes, asked, *, unknown, held_out=0.1, rare=2, seed=0):
         self.atlas, self.asked, self.unknown = atlas, frozenset(asked), unknown
         groups = [group for group in _paragraphs(routes.sentences) if group[0].world not in self.asked]
         aside = set(np.random.default_rng(seed).permutation(len(groups))[: round(held_out * len(groups))].tolist())
         learnt = [group for i, group in enumerate(groups) if i not in aside]
-        if mirrored:
-            learnt += [[_image(example) for example in group] for group in learnt]
+        images = [found for image in atlas.images for group in learnt if (found := _imaged(image, group))]
         counts = collections.Counter(word for group in learnt for example in group for word in set(example.words))
-        words = sorted(word for word, count in counts.items() if count >= rare * (1 + mirrored))
-        self.codes = {word: code for code, word in enumerate(words, UNKNOWN + 1)}
+        words = {word for word, count in counts.items() if count >= rare}
+        words |= {word for group in images for example in group for word in example.words} - set(counts)
+        learnt += images
+        self.codes = {word: code for code, word in enumerate(sorted(words), UNKNOWN + 1)}
         self.single = self._sorted(example for group in learnt for example in group)
         self.several = self._sorted(example for group in learnt for example in joined(group))
         self.held_out = [example for i in sorted(aside) for example in groups[i]]
@@ -121,10 +122,9 @@ def joined(group):
             yield joined
 
 
-def _image(example):
-    """An example in the mirror image of its world."""
-    image = worlds.mirrored(example)
-    return image._replace(world=MIRROR + image.world)
+def _imaged(image, group):
+    """The images of a group, as far as they have one."""
+    return [found for found in map(image.example, group) if found is not None]
 
 
 class Lessons:

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import navigation, routes, runs
 from experiments.datasets import halls
+from experiments.datasets.images import images
 from experiments.datasets.worlds import FORWARD, LEFT, RIGHT, STOP, Example, Pose
 
 SMALL = navigation.Config(
@@ -24,12 +25,12 @@ def found():
 
 @pytest.fixture(scope="module")
 def atlas(found):
-    return routes.Atlas(found.worlds)
+    return routes.Atlas(found.worlds, images(mirror=True, renamed=2))
 
 
 @pytest.fixture(scope="module")
 def course(found, atlas):
-    return routes.Course(atlas, found, {"3"}, unknown="four", mirrored=True, held_out=0.25)
+    return routes.Course(atlas, found, {"3"}, unknown="four", held_out=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def task(found):
 
 
 def test_worlds_are_numbered_through(found, atlas):
-    for name in ("0", "2", routes.MIRROR + "1"):
+    for name in ("0", "2", "mirrored 1", "renamed 1 2"):
         world, first = atlas.worlds[name], atlas.first[name]
         states = np.arange(first, first + len(world.moves))
         assert [atlas.state(name, atlas.pose(name, state)) for state in states] == states.tolist()
@@ -51,13 +52,13 @@ def test_worlds_are_numbered_through(found, atlas):
 def test_what_is_asked_and_what_is_held_out_is_never_learnt(found, atlas, course):
     learnt = [lesson for size in course.single + course.several for lesson in size]
     states = {state for lesson in learnt for way in lesson.ways for state in way[0]}
-    for name in ("3", routes.MIRROR + "3"):
+    for name in ("3", "mirrored 3", "renamed 0 3"):
         assert not states & set(range(atlas.first[name], atlas.first[name] + len(atlas.worlds[name].moves)))
     assert {example.world for example in course.sentences + course.paragraphs} == {"3"}
     paragraphs = {example.name.rsplit("-", 1)[0] for example in course.held_out}
     assert len(paragraphs) == round(0.25 * 18)
     others = [e for e in found.sentences if e.world != "3" and e.name.rsplit("-", 1)[0] not in paragraphs]
-    assert sum(map(len, course.single)) == 2 * len(others)
+    assert sum(map(len, course.single)) == 4 * len(others)
     assert len(course.held_out) == 3 * len(paragraphs)
 
 
@@ -88,13 +89,17 @@ def test_batches_are_examples_of_their_course(course):
             assert steps[1][-1] == STOP
 
 
-def test_words_that_are_rare_are_unknown(found, atlas):
-    usual = routes.Course(atlas, found, {"3"}, unknown="four", held_out=0.0, rare=1)
+def test_words_that_are_rare_are_unknown_but_where_images_made_them(found, atlas):
+    plain = routes.Atlas(found.worlds)
+    usual = routes.Course(plain, found, {"3"}, unknown="four", held_out=0.0, rare=1)
     counts = {word: sum(word in e.words for e in found.sentences if e.world != "3") for word in usual.codes}
-    often = routes.Course(atlas, found, {"3"}, unknown="four", held_out=0.0, rare=20)
+    often = routes.Course(plain, found, {"3"}, unknown="four", held_out=0.0, rare=20)
     assert set(often.codes) == {word for word, count in counts.items() if count >= 20} < set(usual.codes)
     rare = min(counts, key=lambda word: counts[word])
     assert often.encode([rare, "turn"]) == [routes.UNKNOWN, often.codes["turn"]]
+    imaged = routes.Course(atlas, found, {"3"}, unknown="four", held_out=0.0, rare=20)
+    assert set(often.codes) < set(imaged.codes)
+    assert not set(imaged.codes) & (set(counts) - set(often.codes))
 
 
 def test_a_route_without_a_heading_is_asked_from_all_four(course):

@@ -3,11 +3,12 @@
 import itertools
 import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
-from experiments.datasets import halls, sail, worlds
+from experiments.datasets import halls, images, sail, worlds
 from experiments.datasets.worlds import BAGS, FLOORS, FORWARD, ITEMS, LEFT, RIGHT, STOP, WALLS, Hall, Pose, World
 
 # Three places from west to east, one more south of the last:  chair - . - lamp
@@ -125,14 +126,43 @@ def test_in_a_mirror_left_is_right(world):
     example = worlds.Example(
         "1", "Hook", ("turn", "left", "not", "right"), (Pose(2, 0, None), Pose(2, 0, SOUTH), Pose(2, 1, SOUTH))
     )
-    image, mirror = worlds.mirrored(example), world.mirrored()
+    (mirror,) = images.images(mirror=True, renamed=0)
+    seen, image = mirror.world(world), mirror.example(example)
+    assert image.world == seen.name == "mirrored Hook"
     assert image.words == ("turn", "right", "not", "left")
     assert image.path == (Pose(-2, 0, None), Pose(-2, 0, SOUTH), Pose(-2, 1, SOUTH))
     _, actions = world.actions([Pose(2, 0, EAST), *example.path[1:]])
-    _, mirrored = mirror.actions([Pose(-2, 0, WEST), *image.path[1:]])
+    _, mirrored = seen.actions([Pose(-2, 0, WEST), *image.path[1:]])
     assert actions == [RIGHT, FORWARD, STOP]
     assert mirrored == [LEFT, FORWARD, STOP]
-    assert worlds.mirrored(image) == example
+    assert mirror.example(image)._replace(world="Hook") == example
+
+
+def test_other_names_are_those_of_the_words_and_of_the_world(world):
+    kinds = {kind: names for names in (FLOORS, WALLS, ITEMS) for kind in names}
+    said = sail.words("Follow the red brick hall to the coat rack, past fish and butterflies, a lamp and a bench")
+    example = worlds.Example("1", "Hook", said, (Pose(0, 0, EAST), Pose(1, 0, EAST)))
+    found = images.images(mirror=False, renamed=12, seed=5)
+    assert len({tuple(image.names.values()) for image in found}) == 12
+    for image in found:
+        assert all(kinds[kind] == kinds[other] for kind, other in image.names.items())
+        assert sorted(image.names) == sorted(image.names.values())
+        seen = image.world(world)
+        assert seen.places == {place: image.names.get(item, "") for place, item in PLACES.items()}
+        assert seen.halls[(0, 0), (1, 0)] == Hall(image.names["brick"], image.names["fish"])
+        words = " ".join(image.example(example).words)
+        order = ("brick", "hatrack", "fish", "butterfly", "lamp", "sofa")
+        pattern = "follow the {} hall to the {} past {} and {} a {} and a {}"
+        several = ("|".join(images.CALLED[image.names[kind]]) for kind in order)
+        assert re.fullmatch(pattern.format(*(f"({each})" for each in several)), words)
+        assert image.example(example).path == example.path
+
+
+def test_what_may_name_several_things_has_no_image_with_other_names():
+    example = worlds.Example("1", "Hook", ("the", "grey", "hall"), (Pose(0, 0, EAST),))
+    mirror, renamed = images.images(mirror=True, renamed=1)
+    assert mirror.example(example).words == example.words
+    assert renamed.example(example) is None
 
 
 def test_a_path_without_a_heading_starts_with_any_or_a_quarter_left():

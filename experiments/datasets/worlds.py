@@ -131,11 +131,6 @@ class World:
         place = self._next(pose._replace(heading=(pose.heading + turn) % 4))
         return "" if place is None else self.halls[(pose.x, pose.y), place].floor
 
-    def mirrored(self):
-        """The world in a mirror that stands north to south, under the same name."""
-        places = {(-x, y): item for (x, y), item in self.places.items()}
-        return World(self.name, places, {((-a, b), (-c, d)): hall for ((a, b), (c, d)), hall in self.halls.items()})
-
     def actions(self, path):
         """What to do along a path, and where; a turn about is two to the right, and STOP comes last.
 
@@ -166,19 +161,6 @@ class World:
                 raise ValueError(f"{self.name}: no turn and no step leads to {tuple(target)}; it ends at {tuple(pose)}.")
         act(STOP)
         return states, done
-
-
-_IN_A_MIRROR = {"left": "right", "right": "left", "lefts": "rights", "rights": "lefts"}
-
-
-def mirrored(example):
-    """An example in the mirrored world: its path, and what is left and right in its words."""
-
-    def turn(pose):
-        return Pose(-pose.x, pose.y, None if pose.heading is None else -pose.heading % 4)
-
-    words = tuple(_IN_A_MIRROR.get(word, word) for word in example.words)
-    return example._replace(words=words, path=tuple(turn(pose) for pose in example.path))
 
 
 def starts(path, unknown="four"):

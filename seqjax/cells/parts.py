@@ -18,7 +18,6 @@ ACTIVATIONS = {
 }
 
 
-
 def _orthogonal(key, shape, dtype):
     """Orthonormal rows or columns [m, n], one after the other where several are drawn with ``vmap``.
 
