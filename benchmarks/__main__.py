@@ -4,7 +4,6 @@ Without a question it lists them. Peers are measured in one process, in turn, af
 is given one device a core, and memory that is freed is kept, for all peers alike.
 """
 
-import os
 import sys
 from typing import Annotated
 
@@ -56,7 +55,7 @@ def start(device):
     """Settings of the process, before JAX starts."""
     if device:
         jax.config.update("jax_platforms", device)
-    sj.train.use_cores(8 * (os.cpu_count() or 1))  # rows enough for a device on every core
+    sj.train.use_cores(8 * sj.train.cores())  # rows enough for a device on every core
     sj.train.keep_memory()
 
 

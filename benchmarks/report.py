@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import pathlib
 import re
 import textwrap
@@ -13,6 +12,7 @@ import matplotlib
 import rich.console
 import rich.table
 
+import seqjax as sj
 from benchmarks import peers, torch_peer
 from benchmarks.layers import OURS
 from benchmarks.measure import Result
@@ -173,7 +173,7 @@ def described():
     """The device and the versions, in a line."""
     words = ", ".join(f"{name} {version}" for name, version in versions().items())
     return (
-        f"{runs.device()}, {os.cpu_count()} threads, {len(jax.devices())} devices; medians and ranges; others as "
+        f"{runs.device()}, {sj.train.cores()} threads, {len(jax.devices())} devices; medians and ranges; others as "
         f"multiples of {OURS}; {words}"
     )
 

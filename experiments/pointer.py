@@ -107,7 +107,7 @@ TEN = Config(fewest=10, most=10, groups=1, sizes=(10,), steps=6000, growth=0.0, 
 PRESETS = {
     "default": Config(),
     "tour": dataclasses.replace(SEVERAL, problem="tour", most=20, sizes=(5, 10, 20), steps=2200, beam=16),
-    "delaunay": dataclasses.replace(SEVERAL, problem="delaunay", most=10, groups=2, sizes=(5, 10)),
+    "delaunay": dataclasses.replace(SEVERAL, problem="delaunay", most=10, groups=2, sizes=(5, 10), steps=4000),
     "plain": dataclasses.replace(TEN, answer="plain"),
     "attention": dataclasses.replace(TEN, answer="attention"),
     "sort": dataclasses.replace(SEVERAL, problem="sort", most=15, groups=1, sizes=(5, 10, 15), steps=2000),

@@ -15,6 +15,8 @@ import time
 
 import jax
 
+import seqjax as sj
+
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -102,7 +104,8 @@ def device():
     first = jax.devices()[0]
     if first.platform != "cpu":
         return f"{first.device_kind} x {len(jax.devices())}"
-    return f"{_processor()}, {os.cpu_count()} cores"
+    count = sj.train.cores()
+    return f"{_processor()}, {count} core{'s' if count > 1 else ''}"
 
 
 def versions():

@@ -8,6 +8,7 @@ import jax
 import pytest
 
 import seqjax as sj
+from experiments import runs
 from seqjax.train import machine
 
 FAULTS = """
@@ -40,6 +41,18 @@ def faults(how):
 
 def test_memory_that_is_kept_is_not_cleared_again():
     assert faults("kept") < 0.5 * faults("as it is")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be told where to run")
+def test_a_process_that_may_use_one_core_sees_one():
+    before = os.sched_getaffinity(0)
+    assert sj.train.cores() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert sj.train.cores() == sj.train.use_cores(64) == 1
+        assert runs.device().endswith("1 core")
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @pytest.mark.parametrize(

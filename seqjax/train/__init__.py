@@ -6,6 +6,7 @@ from seqjax.train.loop import NonFiniteLossError as NonFiniteLossError
 from seqjax.train.loop import Outcome as Outcome
 from seqjax.train.loop import Plan as Plan
 from seqjax.train.loop import fit as fit
+from seqjax.train.machine import cores as cores
 from seqjax.train.machine import keep_memory as keep_memory
 from seqjax.train.machine import settings as settings
 from seqjax.train.machine import use_cores as use_cores

@@ -16,6 +16,11 @@ from seqjax.engines.chunks import largest_divisor
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
+def cores():
+    """How many cores this process may use: those of the machine, unless it was told to stay on some of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_cores(rows):
     """Lets JAX see one CPU device for each core, as long as each gets at least eight of ``rows``; says how many to use.
 
@@ -28,8 +33,7 @@ def use_cores(rows):
     Returns:
       How many devices divide the batch: ``devices`` of :class:`Plan` and :func:`step_function`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = largest_divisor(rows, min(cores, rows // 8))
+    count = largest_divisor(rows, min(cores(), rows // 8))
     with contextlib.suppress(RuntimeError):  # JAX has started, as in the second run of a process
         jax.config.update("jax_num_cpu_devices", count)
     return largest_divisor(rows, min(count, len(jax.devices()))) if jax.default_backend() == "cpu" else 1
