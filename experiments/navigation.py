@@ -54,6 +54,8 @@ class Config:
     """Whether agents learn from mirror images too, left and right exchanged in words and worlds."""
     renamed: int = 0
     """In how many images of the buildings the names of floors, walls and items are exchanged, in words and worlds."""
+    generated: int = 0
+    """From how many generated buildings agents of SAIL learn besides."""
     held_out: float = 0.1
     batch_size: int = 32
     steps: int = 1500
@@ -285,8 +287,20 @@ def courses(config):
     found = sail.load() if config.data == "sail" else halls.generate(seed=config.seed)
     names = list(found.worlds)
     asked = [{name} for name in names] if config.data == "sail" else [set(names[::5])]
-    atlas = routes.Atlas(found.worlds, images(mirror=config.mirrored, renamed=config.renamed, seed=config.seed))
-    settings = {"unknown": config.start, "held_out": config.held_out, "seed": config.seed}
+    more = halls.generate(
+        worlds=config.generated,
+        size=8,
+        routes=40,
+        sentences=6,
+        openness=0.7,
+        like_sail=True,
+        label="generated ",
+        seed=config.seed,
+    )
+    atlas = routes.Atlas(
+        found.worlds, images(mirror=config.mirrored, renamed=config.renamed, seed=config.seed), more=more.worlds
+    )
+    settings = {"more": more.sentences, "unknown": config.start, "held_out": config.held_out, "seed": config.seed}
     return [routes.Course(atlas, found, some, **settings) for some in asked]
 
 

@@ -17,15 +17,16 @@ class Atlas:
     Args:
       worlds: ``{name: World}``.
       images: of each world; see :mod:`experiments.datasets.images`.
+      more: worlds of which there are none.
 
     Attributes:
       moves, views, open: those of all worlds, one after the other; see :class:`World`.
     """
 
-    def __init__(self, worlds, images=()):
+    def __init__(self, worlds, images=(), more=None):
         self.images = images
         seen = [image.world(world) for image in images for world in worlds.values()]
-        self.worlds = dict(worlds) | {world.name: world for world in seen}
+        self.worlds = dict(worlds) | {world.name: world for world in seen} | (more or {})
         sizes = np.cumsum([0, *(len(world.moves) for world in self.worlds.values())])
         self.first = dict(zip(self.worlds, sizes[:-1].tolist(), strict=True))
         self.moves = np.concatenate([world.moves + self.first[name] for name, world in self.worlds.items()])
@@ -58,15 +59,17 @@ class Course:
       unknown: the heading to start with where a path has none, see :func:`starts`.
       held_out: share of the paragraphs of the other worlds whose sentences are held out.
       rare: words that are in fewer sentences than this are all one, as are those that are in none, images aside.
+      more: examples that it learns from besides, as if they were images.
       seed: of what is held out.
     """
 
-    def __init__(self, atlas, routes, asked, *, unknown, held_out=0.1, rare=2, seed=0):
+    def __init__(self, atlas, routes, asked, *, unknown, held_out=0.1, rare=2, more=(), seed=0):
         self.atlas, self.asked, self.unknown = atlas, frozenset(asked), unknown
         groups = [group for group in _paragraphs(routes.sentences) if group[0].world not in self.asked]
         aside = set(np.random.default_rng(seed).permutation(len(groups))[: round(held_out * len(groups))].tolist())
         learnt = [group for i, group in enumerate(groups) if i not in aside]
         images = [found for image in atlas.images for group in learnt if (found := _imaged(image, group))]
+        images += _paragraphs(more)
         counts = collections.Counter(word for group in learnt for example in group for word in set(example.words))
         words = {word for word, count in counts.items() if count >= rare}
         words |= {word for group in images for example in group for word in example.words} - set(counts)

@@ -62,6 +62,18 @@ def test_what_is_asked_and_what_is_held_out_is_never_learnt(found, atlas, course
     assert len(course.held_out) == 3 * len(paragraphs)
 
 
+def test_what_is_generated_is_learnt_from_besides(found):
+    more = halls.generate(worlds=2, routes=3, like_sail=True, label="generated ", seed=9)
+    atlas = routes.Atlas(found.worlds, more=more.worlds)
+    settings = {"unknown": "four", "held_out": 0.0}
+    without = routes.Course(atlas, found, {"3"}, **settings)
+    course = routes.Course(atlas, found, {"3"}, more=more.sentences, **settings)
+    assert sum(map(len, course.single)) == sum(map(len, without.single)) + len(more.sentences)
+    assert sum(map(len, course.several)) > sum(map(len, without.several))
+    said = {word for example in more.sentences for word in example.words}
+    assert set(course.codes) == set(without.codes) | (said - {word for e in found.sentences for word in e.words})
+
+
 def test_sentences_in_a_row_are_joined_where_they_go_on(atlas):
     a, b, c = Pose(0, 0, 0), Pose(0, 0, 1), Pose(0, 0, 2)
     group = [Example("p-1", "0", ("x",), (a, b)), Example("p-2", "0", ("y", "z"), (b, c)), Example("p-3", "0", ("x",), (a,))]

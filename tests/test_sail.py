@@ -291,3 +291,61 @@ def test_going_to_an_item_ends_at_the_first_of_its_kind():
             items = [routes.worlds[example.world].places[pose.x, pose.y] for pose in example.path]
             assert items.index(example.words[-1]) == len(items) - 1
     assert asked > 3
+
+
+def test_an_intersection_is_the_first_where_such_a_hall_crosses():
+    routes = halls.generate(worlds=12, routes=40, sentences=1, size=6, openness=0.6, seed=7)
+    asked = 0
+    for example in routes.sentences:
+        if " ".join(example.words).startswith("go to the intersection with") and "and" not in example.words:
+            asked += 1
+            world, floor = routes.worlds[example.world], example.words[-2]
+            crossing = [{halls._floor(world, world.move(pose, turn)) for turn in (LEFT, RIGHT)} for pose in example.path]
+            assert [floor in floors for floors in crossing] == [False] * (len(crossing) - 1) + [True]
+    assert asked > 3
+
+
+def test_the_wall_is_where_it_is_said_to_be_and_nowhere_else():
+    routes = halls.generate(worlds=12, routes=40, sentences=1, seed=3)
+    asked = 0
+    for example in routes.sentences:
+        if " ".join(example.words).startswith("turn so that the wall is") and "and" not in example.words:
+            asked += 1
+            world, end, turn = (
+                routes.worlds[example.world],
+                example.path[-1],
+                {"you": 2, "left": 3, "right": 1}[example.words[-1]],
+            )
+            there = [halls._floor(world, end._replace(heading=(heading + turn) % 4)) == "" for heading in range(4)]
+            assert [heading for heading in range(4) if there[heading]] == [end.heading]
+    assert asked > 3
+
+
+def test_as_in_sail_a_route_that_starts_with_what_to_face_has_no_heading():
+    routes = halls.generate(worlds=6, routes=20, like_sail=True, seed=3)
+    free = [example for example in routes.sentences if example.path[0].heading is None]
+    assert 10 < len(free) < 120
+    for example in free:
+        assert example.name.endswith("-1")
+        place, faced = example.path[0][:2], example.path[1]
+        assert faced[:2] == place
+        assert faced.heading is not None
+    assert not any(example.path[0].heading is None for example in halls.generate(worlds=6, routes=20, seed=3).sentences)
+
+
+def test_what_is_said_otherwise_means_the_same():
+    asked = "Turn around and go forward six steps and face the flower hall and go until you see the hatrack on your left"
+    said = sail.words(asked)
+    rng = np.random.default_rng(4)
+    others = {" ".join(halls.otherwise(rng, said)) for _ in range(60)}
+    assert len(others) > 50
+    hatracks = "|".join(images.CALLED["hatrack"])
+    for words in others:
+        assert re.search(r"\bsix\b", words)
+        assert re.search(rf"\b({hatracks}) on your left$", words)
+        assert any(f" the {flower} " in words for flower in images.CALLED["flower"])
+    plain = halls.generate(worlds=2, routes=3, seed=1)
+    varied = halls.generate(worlds=2, routes=3, seed=1, like_sail=True, label="generated ")
+    assert list(varied.worlds) == ["generated 0", "generated 1"]
+    assert {example.name for example in varied.sentences} == {f"generated {example.name}" for example in plain.sentences}
+    assert varied.worlds["generated 1"].halls == plain.worlds["1"].halls

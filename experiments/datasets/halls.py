@@ -4,48 +4,83 @@ Every hall has one floor from end to end, as in SAIL's maps. A phrase is only us
 which sees and understands can be right always.
 """
 
+import re
+
 import numpy as np
 
+from experiments.datasets.images import CALLED
 from experiments.datasets.sail import Routes
 from experiments.datasets.worlds import FLOORS, FORWARD, ITEMS, LEFT, RIGHT, STEPS, WALLS, Example, Hall, Pose, World
 
-_TIMES = ("", "one step", "two steps", "three steps", "four steps")
+_TIMES = ("", "one step", "two steps", "three steps", "four steps", "five steps", "six steps", "seven steps")
+_OTHERWISE = {  # what people may say instead
+    "go forward": ("go forward", "walk forward", "move forward", "go straight", "walk", "move", "go"),
+    "go to": ("go to", "walk to", "move to", "go down to", "go forward to", "walk until you reach", "follow this hall to"),
+    "go until you see": ("go until you see", "walk until you see", "go forward until you see", "move until there is"),
+    "face": ("face", "turn to face", "turn so that you face", "turn towards", "turn to"),
+    "turn": ("turn", "turn to the", "take a", "go"),
+    "turn around": ("turn around", "turn back", "turn around and face the other way"),
+    "one step": ("one step", "once", "one time", "one segment", "one block", "one space"),
+    "two steps": ("two steps", "twice", "two times", "two segments", "two blocks", "two spaces"),
+    "steps": ("steps", "times", "segments", "blocks", "spaces", "segments of the hall"),
+    "turn so that the wall is behind you": ("place your back against the wall", "with your back to the wall"),
+    "turn so that the wall is on your": ("turn so that the wall is on your", "turn so the wall is on your"),
+    "end of the hall": ("end of the hall", "end of the hallway", "dead end", "wall", "end", "far end of the path"),
+    "hall": ("hall", "hallway", "path", "alley", "carpet", "floor", "corridor"),
+    "and": ("and", "then", "and then", ""),
+}
+_PATTERN = r"\b(?:" + "|".join(sorted([*_OTHERWISE, *CALLED], key=len, reverse=True)) + r")\b"
 
 
-def generate(*, worlds=40, routes=60, sentences=3, size=5, seed=0):
+def generate(*, worlds=40, routes=60, sentences=3, size=5, openness=1 / 3, like_sail=False, label="", seed=0):
     """Buildings and routes through them.
 
     Args:
       worlds: how many buildings.
       routes: routes in each.
       sentences: of each route.
-      size: places from west to east and from north to south.
+      size: places from west to east and from north to south, 8 at most.
+      openness: share of the halls that are there besides those of a tree; the more, the longer one can go straight on.
+      like_sail: whether things are said in one of the ways in which people say them, and a route that starts with what to
+        face has no heading to start with.
+      label: comes before the names of worlds, which are "0", "1" and so on, and of examples.
       seed: another seed makes others.
 
     Returns:
-      :class:`Routes`; worlds are named "0", "1" and so on, and sentences are of one phrase or two.
+      :class:`Routes`; sentences are of one phrase or two.
     """
     made, single, whole = {}, [], []
     for i in range(worlds):
         rng = np.random.default_rng((seed, i))
-        world = made[str(i)] = building(rng, str(i), size)
+        world = made[f"{label}{i}"] = building(rng, f"{label}{i}", size, openness)
         for j in range(routes):
-            parts = _route(rng, world, f"{i}.{j}", sentences)
+            parts = _route(rng, world, f"{label}{i}.{j}", sentences, anyhow=like_sail)
+            if like_sail:
+                parts = [part._replace(words=otherwise(rng, part.words)) for part in parts]
             single += parts
             path = sum((part.path[1:] for part in parts), parts[0].path[:1])
-            whole.append(Example(f"{i}.{j}", world.name, sum((part.words for part in parts), ()), path))
+            whole.append(Example(f"{label}{i}.{j}", world.name, sum((part.words for part in parts), ()), path))
     return Routes(made, single, whole)
 
 
-def building(rng, name, size):
-    """A connected building: a random tree of halls and a third of the others, one floor to every line of halls."""
+def otherwise(rng, words):
+    """The same in other words."""
+
+    def instead(found):
+        return str(rng.choice(_OTHERWISE.get(found[0]) or CALLED[found[0]]))
+
+    return tuple(re.sub(_PATTERN, instead, " ".join(words)).split())
+
+
+def building(rng, name, size, openness=1 / 3):
+    """A connected building: a random tree of halls and a share of the others, one floor to every line of halls."""
     places = [(x, y) for x in range(size) for y in range(size)]
     ways = [((x, y), (x + dx, y + dy)) for x, y in places for dx, dy in STEPS[1:3] if x + dx < size and y + dy < size]
     group = {place: place for place in places}
     halls, floors = {}, rng.choice(FLOORS, (2, size))
     for i in rng.permutation(len(ways)):
         a, b = ways[i]
-        if group[a] != group[b] or rng.random() < 1 / 3:
+        if group[a] != group[b] or rng.random() < openness:
             along_x = a[1] == b[1]
             halls[a, b] = Hall(str(floors[0, a[1]] if along_x else floors[1, a[0]]), str(rng.choice(WALLS)))
             joined = group[a]
@@ -53,14 +88,16 @@ def building(rng, name, size):
     return World(name, {place: str(rng.choice(["", *ITEMS])) if rng.random() < 0.6 else "" for place in places}, halls)
 
 
-def _route(rng, world, name, sentences):
-    """Sentences that follow one another, from a random pose."""
+def _route(rng, world, name, sentences, *, anyhow=False):
+    """Sentences that follow one another, from a random pose; ``anyhow`` without a heading if what to face comes first."""
     x, y = list(world.places)[rng.integers(len(world.places))]
     pose, parts = Pose(x, y, int(rng.integers(4))), []
     for i in range(sentences):
         phrases, path = [], [pose]
         for _ in range(rng.integers(1, 3)):
             words, further = _one(rng, list(_phrases(world, pose)))
+            if anyhow and not i and not phrases and _kind(words) in ("face", "so"):
+                path, further = [pose._replace(heading=None)], further[-1:]
             phrases.append(words)
             path += further
             pose = path[-1]
@@ -69,11 +106,17 @@ def _route(rng, world, name, sentences):
 
 
 def _one(rng, options):
-    """A phrase of a random kind: turn, face, go forward, go until, go to."""
-    kinds = [words.split()[0 if words[0] in "tf" else 1] for words, _ in options]
+    """A phrase of a random kind."""
+    kinds = [_kind(words) for words, _ in options]
     kind = sorted(set(kinds))[rng.integers(len(set(kinds)))]
     fitting = [option for option, its in zip(options, kinds, strict=True) if its == kind]
     return fitting[rng.integers(len(fitting))]
+
+
+def _kind(words):
+    """Turn, turn so that, face, go forward, go until, go to."""
+    first, second = words.split()[:2]
+    return first if first == "face" or second in ("left", "right", "around") else second
 
 
 def _phrases(world, pose):
@@ -89,6 +132,12 @@ def _phrases(world, pose):
         floor = _floor(world, turned[turn])
         if floor and all(_floor(world, turned[other]) != floor for other in range(4) if other != turn):
             yield f"face the {floor} hall", ways[turn]
+    walls = [not _floor(world, at) for at in turned]
+    for side, where in (("behind you", 2), ("on your left", 3), ("on your right", 1)):
+        fitting = [turn for turn in range(4) if walls[(turn + where) % 4]]
+        if len(fitting) == 1 and fitting[0]:
+            yield f"turn so that the wall is {side}", ways[fitting[0]]
+    crossed = {_floor(world, world.move(pose, turn)) for turn in (LEFT, RIGHT)}
     for i, at in enumerate(ahead[0], 1):
         if i < len(_TIMES):
             yield f"go forward {_TIMES[i]}", ahead[0][:i]
@@ -99,6 +148,10 @@ def _phrases(world, pose):
             floors = [_floor(world, world.move(before, turn)) for before in [pose, *ahead[0][:i]]]
             if floors[-1] and floors[-1] not in floors[:-1]:
                 yield f"go until you see the {floors[-1]} hall on your {side}", ahead[0][:i]
+        crossing = {_floor(world, world.move(at, turn)) for turn in (LEFT, RIGHT)} - {"", _floor(world, pose)}
+        for floor in sorted(crossing - crossed):
+            yield f"go to the intersection with the {floor} hall", ahead[0][:i]
+        crossed |= crossing
     if ahead[0]:
         yield "go to the end of the hall", ahead[0]
 
