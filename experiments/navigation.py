@@ -71,11 +71,27 @@ class Config:
         for name in ("agents", "features", "embedding", "sight", "batch_size", "steps", "evaluations", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"navigation: {name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("renamed", "generated"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"navigation: {name} must be at least 0, got {getattr(self, name)}.")
+        if self.width > len(ACTIONS):
+            raise ValueError(f"navigation: width is at most the number of actions, {len(ACTIONS)}; got {self.width}.")
 
 
 PRESETS = {
     "default": Config(),
-    "sail": Config(data="sail", start="quarter", dropout=0.4, unheard=0.05, several=0.3),
+    "sail": Config(
+        data="sail",
+        start="quarter",
+        agents=5,
+        dropout=0.4,
+        unheard=0.05,
+        several=0.5,
+        renamed=16,
+        generated=60,
+        steps=2500,
+        width=4,
+    ),
 }
 
 
@@ -124,6 +140,7 @@ class Walker(flax.nnx.Module):
         return carry, self.head(jnp.concatenate([self._drop(ys, keys[1]), xs], axis=-1))
 
 
+NAMES = {"sentences": "single_sentence", "paragraphs": "paragraph"}
 START = len(ACTIONS)  # stands for the action before the first
 # Where the agents' axis is in the carry of several: what steps change has the batch first, for the search to reorder.
 _BATCH_FIRST = sj.attention.AttendCarry(state=1, fed=1, past=1, memory=0)
@@ -246,7 +263,7 @@ class Task:
             states = course.atlas.moves[states, action]
         return [course.atlas.pose(asked[i].world, state) for i, state in zip(which, states, strict=True)], which
 
-    def followed(self, weights, part, *, sees=True, hears=True):
+    def followed(self, weights, part, *, sees=True, hears=True, together=True):
         """The share of a part of the courses that is followed; every example counts alike.
 
         Args:
@@ -254,15 +271,17 @@ class Task:
           part: "sentences", "paragraphs" or "held_out".
           sees: whether those that decide see.
           hears: whether they hear.
+          together: whether agents of a course decide together; else the mean of what each follows.
         """
         shares: list[float] = []
         for i, course in enumerate(self.courses):
             agents = [j for j, agent in enumerate(self.agents) if agent == Agent(i, sees, hears)]
             asked = getattr(course, part)
-            poses, which = self.follow(weights, agents, asked)
-            goals = [asked[j].path[-1] for j in which]
-            hits = [right(pose, goal, turned=part != "paragraphs") for pose, goal in zip(poses, goals, strict=True)]
-            shares += (np.bincount(which, hits) / np.bincount(which)).tolist()
+            for deciding in [agents] if together else [[agent] for agent in agents]:
+                poses, which = self.follow(weights, deciding, asked)
+                goals = [asked[j].path[-1] for j in which]
+                hits = [right(pose, goal, turned=part != "paragraphs") for pose, goal in zip(poses, goals, strict=True)]
+                shares += (np.bincount(which, hits) / np.bincount(which)).tolist()
         return float(np.mean(shares))
 
     def optimizer(self):
@@ -287,19 +306,9 @@ def courses(config):
     found = sail.load() if config.data == "sail" else halls.generate(seed=config.seed)
     names = list(found.worlds)
     asked = [{name} for name in names] if config.data == "sail" else [set(names[::5])]
-    more = halls.generate(
-        worlds=config.generated,
-        size=8,
-        routes=40,
-        sentences=6,
-        openness=0.7,
-        like_sail=True,
-        label="generated ",
-        seed=config.seed,
-    )
-    atlas = routes.Atlas(
-        found.worlds, images(mirror=config.mirrored, renamed=config.renamed, seed=config.seed), more=more.worlds
-    )
+    more = halls.beside_sail(config.generated, seed=config.seed)
+    shown = images(mirror=config.mirrored, renamed=config.renamed, seed=config.seed)
+    atlas = routes.Atlas(found.worlds, shown, more=more.worlds)
     settings = {"more": more.sentences, "unknown": config.start, "held_out": config.held_out, "seed": config.seed}
     return [routes.Course(atlas, found, some, **settings) for some in asked]
 
@@ -318,11 +327,14 @@ def run(config, preset, directory, *, record=False, quiet=False):
 def _finish(this, task, outcome):
     """The summary: what the last weights follow, and the controls."""
     weights = training.on_one_device(outcome.state.weights)
-    metrics = {"single_sentence": task.followed(weights, "sentences"), "paragraph": task.followed(weights, "paragraphs")}
+    metrics = {name: task.followed(weights, part) for part, name in NAMES.items()}
+    if task.config.agents > 1:
+        for part, name in NAMES.items():
+            metrics[f"{name}_alone"] = task.followed(weights, part, together=False)
     if task.config.controls:
         for name, sees in (("without_vision", False), ("without_language", True)):
-            metrics[f"single_sentence_{name}"] = task.followed(weights, "sentences", sees=sees, hears=not sees)
-            metrics[f"paragraph_{name}"] = task.followed(weights, "paragraphs", sees=sees, hears=not sees)
+            for part, asked in NAMES.items():
+                metrics[f"{asked}_{name}"] = task.followed(weights, part, sees=sees, hears=not sees)
     held_out = task.followed(weights, "held_out")
     summary = this.finish(outcome, metrics, unit="nats per action", held_out_sentences=held_out)
     this.say(f"{summary['minutes']:.1f} minutes; {this.directory}")

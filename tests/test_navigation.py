@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 
 from experiments import navigation, routes, runs
-from experiments.datasets import halls
+from experiments.datasets import halls, sail
 from experiments.datasets.images import images
 from experiments.datasets.worlds import FORWARD, LEFT, RIGHT, STOP, Example, Pose
 
 SMALL = navigation.Config(
     features=12, embedding=8, sight=10, batch_size=6, steps=2, evaluations=1, several=0.0, mirrored=False, average=0.9
 )
+
+
+def generates(found):
+    """In the place of what generates buildings: these, or none."""
+    return lambda *, worlds=4, **_: found if worlds else sail.Routes({}, [], [])
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def course(found, atlas):
 @pytest.fixture(scope="module")
 def task(found):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(halls, "generate", lambda seed: found)
+        patch.setattr(halls, "generate", generates(found))
         return navigation.Task(dataclasses.replace(SMALL, agents=2))
 
 
@@ -193,7 +198,7 @@ def test_a_pose_is_right_where_place_and_heading_are():
 
 def test_a_run_ends_with_its_summary_and_is_recorded(found, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(halls, "generate", lambda seed: found)
+    monkeypatch.setattr(halls, "generate", generates(found))
     monkeypatch.setattr(routes, "SIZES", ((24, 12),))  # one program instead of three
     with jax.numpy_dtype_promotion("standard"):  # optax.adamw relies on it
         summary = navigation.run(SMALL, "default", tmp_path / "run", record=True, quiet=True)
@@ -208,6 +213,19 @@ def test_a_run_ends_with_its_summary_and_is_recorded(found, tmp_path, monkeypatc
     assert set(json.loads(line)["metrics"]) == names
 
 
+def test_what_agents_follow_alone_is_the_mean_of_each(task):
+    alone = task.followed(task.weights, "sentences", together=False)
+    course, each = task.courses[0], []
+    for agent in (0, 1):
+        poses, _ = task.follow(task.weights, [agent], course.sentences)
+        each += [pose == example.path[-1] for pose, example in zip(poses, course.sentences, strict=True)]
+    assert alone == np.mean(each)
+
+
 def test_sizes_that_make_no_agent_are_refused():
     with pytest.raises(ValueError, match="navigation: agents must be at least 1, got 0"):
         navigation.Config(agents=0)
+    with pytest.raises(ValueError, match="navigation: generated must be at least 0, got -1"):
+        navigation.Config(generated=-1)
+    with pytest.raises(ValueError, match="navigation: width is at most the number of actions, 4; got 5"):
+        navigation.Config(width=5)

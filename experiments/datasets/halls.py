@@ -63,6 +63,12 @@ def generate(*, worlds=40, routes=60, sentences=3, size=5, openness=1 / 3, like_
     return Routes(made, single, whole)
 
 
+def beside_sail(worlds, *, seed=0):
+    """Routes to learn from besides those of SAIL, in larger buildings with longer halls."""
+    settings = {"routes": 40, "sentences": 6, "size": 8, "openness": 0.7, "like_sail": True, "label": "generated "}
+    return generate(worlds=worlds, seed=seed, **settings)
+
+
 def otherwise(rng, words):
     """The same in other words."""
 
@@ -93,7 +99,8 @@ def _route(rng, world, name, sentences, *, anyhow=False):
     x, y = list(world.places)[rng.integers(len(world.places))]
     pose, parts = Pose(x, y, int(rng.integers(4))), []
     for i in range(sentences):
-        phrases, path = [], [pose]
+        phrases: list[str] = []
+        path = [pose]
         for _ in range(rng.integers(1, 3)):
             words, further = _one(rng, list(_phrases(world, pose)))
             if anyhow and not i and not phrases and _kind(words) in ("face", "so"):

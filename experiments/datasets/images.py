@@ -86,7 +86,7 @@ def images(*, mirror, renamed, seed=0):
     found = [Image("mirrored ", True, {}, {})] if mirror else []
     for i in range(renamed):
         rng = np.random.default_rng((seed, i))
-        names = {}
+        names: dict[str, str] = {}
         for kinds in (FLOORS, WALLS, ITEMS):
             names |= dict(zip(kinds, [str(each) for each in rng.permutation(kinds)], strict=True))
         words = {word: str(rng.choice(CALLED[names[kind]])) for kind in names for word in CALLED[kind]}
