@@ -83,7 +83,7 @@ PRESETS = {
     "sail": Config(
         data="sail",
         start="quarter",
-        agents=5,
+        agents=3,
         dropout=0.4,
         unheard=0.05,
         several=0.5,
