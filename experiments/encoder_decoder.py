@@ -20,7 +20,7 @@ from seqjax.losses import sequence_cross_entropy
 SIDES = ("source", "target")
 SCORES = {
     "additive": lambda width: sj.attention.Additive(width),
-    "bilinear": lambda width: sj.attention.Bilinear(),
+    "bilinear": lambda width: sj.attention.Bilinear(scaled=True),
     "dot": lambda width: sj.attention.Dot(),
     "scaled_dot": lambda width: sj.attention.ScaledDot(),
 }

@@ -17,6 +17,7 @@ SCORES = {
     "additive": attention.Additive(4),
     "additive_bias": attention.Additive(3, use_bias=True, temperature=0.7),
     "bilinear": attention.Bilinear(),
+    "scaled_bilinear": attention.Bilinear(scaled=True),
     "dot": attention.Dot(temperature=2.0),
     "scaled_dot": attention.ScaledDot(),
 }
@@ -55,7 +56,7 @@ def formula(score, params, q, k):
             W = np.concatenate([params["query_kernel"], params["memory_kernel"]])
             return params["scale"] @ np.tanh(np.concatenate([q, k]) @ W + params.get("bias", 0.0))
         case attention.Bilinear():
-            return q @ params["kernel"] @ k
+            return q @ params["kernel"] @ k / (len(k) ** 0.5 if score.scaled else 1.0)
         case attention.ScaledDot():
             return q @ k / np.sqrt(len(k))
     return q @ k

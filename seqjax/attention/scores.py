@@ -163,21 +163,31 @@ class _Product(Score):
 class Bilinear(_Product):
     r"""A product of query and key through a matrix.
 
-    .. math:: a(q, k) = q^\top W k
+    .. math:: a(q, k) = q^\top W k \qquad \text{or, scaled,} \qquad q^\top W k / \sqrt{M}
 
-    Entries of W start with variance 1 / (Q M), so that scores of unit normal queries and memories have variance one.
+    Scores of unit normal queries and memories start with variance one: entries of W with variance 1 / (Q M), or, scaled,
+    with 1 / Q.
+
+    Args:
+      scaled: whether scores are divided by the root of M. What can be learnt is the same; optimizers whose steps do not
+        depend on the size of gradients, such as Adam, move scores the root of M times as far in one step where they are
+        not scaled, which was too far in translation.
 
     References:
       Luong, Pham, Manning, `Effective Approaches to Attention-based Neural Machine Translation
-      <https://arxiv.org/abs/1508.04025>`_, 2015, section 3.1, "general".
+      <https://arxiv.org/abs/1508.04025>`_, 2015, section 3.1, "general", which is not scaled.
     """
+
+    scaled: bool = dataclasses.field(default=False, kw_only=True)
 
     def init(self, key, query, memory):
         Q, M = _widths(self, query, memory)
-        return {"kernel": parts.blocks("lecun_normal", key, (Q, M), 1, self.param_dtype) / M**0.5}
+        kernel = parts.blocks("lecun_normal", key, (Q, M), 1, self.param_dtype)
+        return {"kernel": kernel if self.scaled else kernel / M**0.5}
 
     def prepare(self, params, memory):
-        return memory @ params["kernel"].T
+        keys = memory @ params["kernel"].T
+        return keys / memory.shape[-1] ** 0.5 if self.scaled else keys
 
 
 @dataclasses.dataclass(frozen=True)
