@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 import seqjax as sj
 from seqjax import engines
-from seqjax.engines import choice
+from seqjax.engines import choice, pieces
 
 T, B, H = 5, 3, 4
 
@@ -164,6 +164,37 @@ def backward_loops(recurrence):
     carry = recurrence.initial_carry(params, (2,))
     jaxpr = jax.make_jaxpr(jax.grad(lambda p: jnp.sum(recurrence.apply(p, carry, xs)[1] ** 2)))(params)
     return [e for e in equations(jaxpr.jaxpr) if e.primitive.name == "scan" and e.params["reverse"]]
+
+
+CUTS = {
+    "split": (lambda u, r: jnp.split(u, 3, axis=-1)[1], [2, 4]),
+    "slices": (lambda u, r: u[..., :1] * u[..., 4:], [1, 4]),
+    "one_part": (lambda u, r: u[..., 2:5], [2, 5]),
+    "after_a_sum": (lambda u, r: jnp.tanh(jnp.split(2 * u + r, 2, axis=-1)[0]), [3]),
+    "read_as_a_whole": (lambda u, r: jnp.tanh(u)[..., :2], []),
+    "also_read_as_a_whole": (lambda u, r: u[..., :2] + jnp.sum(u), []),
+    "given_back": (lambda u, r: u + r, []),
+    "another_axis": (lambda u, r: u[:1], []),
+    "every_second": (lambda u, r: u[..., ::2], []),
+    "not_read": (lambda u, r: r, []),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_it_is_known_where_a_gate_cuts_its_inputs(name):
+    function, expected = CUTS[name]
+    params, carry, u = {"a": np.ones(3), "b": np.ones(2)}, (np.ones((2, 6)),), {"x": np.ones((2, 6)), "y": np.ones((2, 4))}
+    assert pieces.cuts(lambda params, carry, u, r: function(u["x"], r), params, carry, u, np.ones((2, 6))) == [expected, []]
+
+
+@pytest.mark.parametrize(("cell", "widths"), [(sj.JANET(5), [5, 5]), (sj.GRU(5), [5, 5, 5]), (sj.LSTM(5), [20])])
+def test_a_loop_reads_inputs_part_by_part_where_its_gate_takes_them_apart(cell, widths):
+    xs = jax.ShapeDtypeStruct((7, 3, 2), jnp.float32)
+    params = cell.init(jax.random.key(0), xs)
+    program = jax.make_jaxpr(lambda params, xs: cell.apply(params, cell.initial_carry(params, (3,)), xs))(params, xs)
+    (loop,) = [e for e in equations(program.jaxpr) if e.primitive.name == "scan"]
+    read = loop.invars[loop.params["num_consts"] + loop.params["num_carry"] :]
+    assert [v.aval.shape for v in read] == [(7, 3, width) for width in widths]
 
 
 def equations(jaxpr):

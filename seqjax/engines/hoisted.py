@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from seqjax import masks
-from seqjax.engines import factors
+from seqjax.engines import factors, pieces
 from seqjax.engines.scan import scan
 
 _COSTLY = {
@@ -53,10 +53,14 @@ class _Hoisted:
         self.run.defvjp(self.forward, self.backward)
 
     def primal(self, params, carry, us, fresh, mask, resets):
-        def step(carry, u):
-            return self.gate(params, carry, u, self.recur(params, carry))
+        one = jax.eval_shape(lambda us: jax.tree.map(lambda u: u[0], us), us)
+        where = pieces.cuts(self.gate, params, carry, one, jax.eval_shape(self.recur, params, carry))
+        structure = jax.tree.structure(us)
 
-        return scan(step, carry, us, mask=mask, resets=resets, fresh=fresh)
+        def step(carry, parts):
+            return self.gate(params, carry, pieces.whole(parts, structure), self.recur(params, carry))
+
+        return scan(step, carry, pieces.apart(us, where), mask=mask, resets=resets, fresh=fresh)
 
     def forward(self, params, carry, us, fresh, mask, resets):
         self.us = jax.eval_shape(lambda us: us, us)
