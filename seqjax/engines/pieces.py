@@ -8,7 +8,6 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Var
 
 _BEFORE = {"add", "sub", "mul", "convert_element_type"}  # what may be done to all of an input before it is cut
 
@@ -21,21 +20,20 @@ def cuts(gate, params, carry, u, r):
 
 
 def _cuts(jaxpr, leaf):
-    shape, same, found = leaf.aval.shape, {leaf}, set()
+    shape, same, found = leaf.aval.shape, {id(leaf)}, set()
     for equation in jaxpr.eqns:
-        if not same & {v for v in equation.invars if isinstance(v, Var)}:
+        if same.isdisjoint(map(id, equation.invars)):
             continue
         name, params, after = equation.primitive.name, equation.params, equation.outvars[0].aval.shape
         if name in _BEFORE and after == shape:
-            same.add(equation.outvars[0])
+            same.add(id(equation.outvars[0]))
         elif name == "split" and params["axis"] == len(shape) - 1:
             found |= set(itertools.accumulate(map(int, params["sizes"])))
         elif name == "slice" and params["strides"] is None and after[:-1] == shape[:-1]:
             found |= {params["start_indices"][-1], params["limit_indices"][-1]}
         else:
             return []
-    kept = same & {v for v in jaxpr.outvars if isinstance(v, Var)}
-    return [] if kept else sorted(found - {0, shape[-1]})
+    return sorted(found - {0, shape[-1]}) if same.isdisjoint(map(id, jaxpr.outvars)) else []
 
 
 def apart(us, where):
