@@ -4,11 +4,9 @@ Every hall has one floor from end to end, as in SAIL's maps. A phrase is only us
 which sees and understands can be right always.
 """
 
-import re
-
 import numpy as np
 
-from experiments.datasets.images import CALLED
+from experiments.datasets.images import CALLED, any_of, reworded
 from experiments.datasets.sail import Routes
 from experiments.datasets.worlds import FLOORS, FORWARD, ITEMS, LEFT, RIGHT, STEPS, WALLS, Example, Hall, Pose, World
 
@@ -29,7 +27,7 @@ _OTHERWISE = {  # what people may say instead
     "hall": ("hall", "hallway", "path", "alley", "carpet", "floor", "corridor"),
     "and": ("and", "then", "and then", ""),
 }
-_PATTERN = r"\b(?:" + "|".join(sorted([*_OTHERWISE, *CALLED], key=len, reverse=True)) + r")\b"
+_PHRASES = any_of([*_OTHERWISE, *CALLED])
 
 
 def generate(*, worlds=40, routes=60, sentences=3, size=5, openness=1 / 3, like_sail=False, label="", seed=0):
@@ -39,7 +37,7 @@ def generate(*, worlds=40, routes=60, sentences=3, size=5, openness=1 / 3, like_
       worlds: how many buildings.
       routes: routes in each.
       sentences: of each route.
-      size: places from west to east and from north to south, 8 at most.
+      size: places from west to east and from north to south.
       openness: share of the halls that are there besides those of a tree; the more, the longer one can go straight on.
       like_sail: whether things are said in one of the ways in which people say them, and a route that starts with what to
         face has no heading to start with.
@@ -71,11 +69,7 @@ def beside_sail(worlds, *, seed=0):
 
 def otherwise(rng, words):
     """The same in other words."""
-
-    def instead(found):
-        return str(rng.choice(_OTHERWISE.get(found[0]) or CALLED[found[0]]))
-
-    return tuple(re.sub(_PATTERN, instead, " ".join(words)).split())
+    return reworded(words, _PHRASES, lambda phrase: str(rng.choice(_OTHERWISE.get(phrase) or CALLED[phrase])))
 
 
 def building(rng, name, size, openness=1 / 3):

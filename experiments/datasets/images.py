@@ -31,9 +31,21 @@ CALLED = {
     "fish": ("fish",),
     "tower": ("eiffel tower", "tower", "towers", "eiffel"),
 }
+
+
+def any_of(phrases):
+    """A pattern for each of the phrases, of which the longest is found first."""
+    return re.compile(rf"\b(?:{'|'.join(sorted(phrases, key=len, reverse=True))})\b")
+
+
+def reworded(words, pattern, instead):
+    """Words in which ``instead(phrase)`` is said for every phrase that the pattern finds."""
+    return tuple(pattern.sub(lambda found: instead(found[0]), " ".join(words)).split())
+
+
 UNCLEAR = {"grey", "gray", "octagon", "octagons"}  # concrete or gravel; and "the green octagon carpet" is a yellow floor
 _IN_A_MIRROR = {"left": "right", "right": "left", "lefts": "rights", "rights": "lefts"}
-_PATTERN = r"\b(?:" + "|".join(sorted((word for words in CALLED.values() for word in words), key=len, reverse=True)) + r")\b"
+_NAMES = any_of(word for words in CALLED.values() for word in words)
 
 
 class Image(NamedTuple):
@@ -71,7 +83,7 @@ class Image(NamedTuple):
             words = tuple(_IN_A_MIRROR.get(word, word) for word in words)
             path = tuple(Pose(-x, y, None if heading is None else -heading % 4) for x, y, heading in path)
         if self.names:
-            words = tuple(re.sub(_PATTERN, lambda found: self.words[found[0]], " ".join(words)).split())
+            words = reworded(words, _NAMES, self.words.__getitem__)
         return Example(example.name, self.label + example.world, words, path)
 
 
