@@ -4,6 +4,8 @@ import itertools
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -271,6 +273,22 @@ def test_generated_routes_can_be_walked_and_go_on_where_they_ended():
         parts = [example for example in routes.sentences if example.name.rsplit("-", 1)[0] == paragraph.name]
         assert paragraph.words == sum((part.words for part in parts), ())
         assert all(a.path[-1] == b.path[0] for a, b in itertools.pairwise(parts))
+
+
+def test_generated_routes_are_the_same_in_every_process():
+    code = "from experiments.datasets import halls; print(halls.generate(worlds=2, routes=20, seed=5).sentences)"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=pathlib.Path(__file__).parent.parent,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1]
 
 
 def test_every_place_of_a_generated_building_can_be_reached():

@@ -127,7 +127,7 @@ def _phrases(world, pose):
     yield from (("turn right", ways[1]), ("turn left", ways[3]), ("turn around", ways[2]))
     ahead = [_ahead(world, at) for at in turned]
     for turn in range(1, 4):  # what is in one direction only
-        for item in _seen(world, ahead[turn]):
+        for item in sorted(_seen(world, ahead[turn])):  # not in the order of a set, which is another in each process
             if not any(item in _seen(world, ahead[other]) for other in range(4) if other != turn):
                 yield f"face the {item}", ways[turn]
         floor = _floor(world, turned[turn])
