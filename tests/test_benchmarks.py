@@ -64,14 +64,18 @@ def test_peers_that_differ_are_not_measured():
 
 def test_all_are_measured_equally_often_and_in_turn():
     order: list[str] = []
-    case = Case("in turn", {}, {name: Program(lambda name=name: order.append(name)) for name in "ab"})
+    case = Case("in turn", {}, {name: Program(lambda name=name: order.append(name)) for name in "abc"})
     measure.LONG_ENOUGH, before = 0.0, measure.LONG_ENOUGH
     try:
-        results = measure.times(case, rounds=4, warm_up=1)
+        results = measure.times(case, rounds=20, warm_up=1)
     finally:
         measure.LONG_ENOUGH = before
-    assert "".join(order) == "ab" + "ba" + "ab" + "ba" + "ab"
-    assert set(results) == {"a", "b"}
+    rounds = ["".join(order[i : i + 3]) for i in range(0, len(order), 3)]
+    assert rounds[0] == "abc"
+    assert {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert len(rounds) == 21
+    assert len(set(rounds)) > 3  # in no fixed order
+    assert set(results) == set("abc")
 
 
 @pytest.fixture
