@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.datasets.worlds import starts
+from experiments.datasets.worlds import PERIOD, one_after_the_other, starts
 
 PADDING, UNKNOWN = 0, 1
 SIZES = ((12, 6), (24, 12), (64, 32))  # words and actions at most, of batches that are compiled once each
@@ -72,7 +72,7 @@ class Course:
         images += _paragraphs(more)
         counts = collections.Counter(word for group in learnt for example in group for word in set(example.words))
         words = {word for word, count in counts.items() if count >= rare}
-        words |= {word for group in images for example in group for word in example.words} - set(counts)
+        words |= {word for group in images for example in group for word in example.words} - set(counts) | {PERIOD}
         learnt += images
         self.codes = {word: code for code, word in enumerate(sorted(words), UNKNOWN + 1)}
         self.single = self._sorted(example for group in learnt for example in group)
@@ -121,7 +121,8 @@ def joined(group):
         for example in group[i + 1 :]:
             if joined.path[-1] != example.path[0] or joined.path[-1].heading is None:
                 break
-            joined = joined._replace(words=joined.words + example.words, path=joined.path + example.path[1:])
+            words = one_after_the_other([joined.words, example.words])
+            joined = joined._replace(words=words, path=joined.path + example.path[1:])
             yield joined
 
 

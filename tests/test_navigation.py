@@ -83,7 +83,7 @@ def test_sentences_in_a_row_are_joined_where_they_go_on(atlas):
     a, b, c = Pose(0, 0, 0), Pose(0, 0, 1), Pose(0, 0, 2)
     group = [Example("p-1", "0", ("x",), (a, b)), Example("p-2", "0", ("y", "z"), (b, c)), Example("p-3", "0", ("x",), (a,))]
     (joined,) = routes.joined(group)
-    assert joined.words == ("x", "y", "z")
+    assert joined.words == ("x", ".", "y", "z")
     assert joined.path == (a, b, c)
 
 
@@ -111,8 +111,8 @@ def test_words_that_are_rare_are_unknown_but_where_images_made_them(found, atlas
     usual = routes.Course(plain, found, {"3"}, unknown="four", held_out=0.0, rare=1)
     counts = {word: sum(word in e.words for e in found.sentences if e.world != "3") for word in usual.codes}
     often = routes.Course(plain, found, {"3"}, unknown="four", held_out=0.0, rare=20)
-    assert set(often.codes) == {word for word, count in counts.items() if count >= 20} < set(usual.codes)
-    rare = min(counts, key=lambda word: counts[word])
+    assert set(often.codes) == {".", *(word for word, count in counts.items() if count >= 20)} < set(usual.codes)
+    rare = min(set(counts) - {"."}, key=lambda word: counts[word])
     assert often.encode([rare, "turn"]) == [routes.UNKNOWN, often.codes["turn"]]
     imaged = routes.Course(atlas, found, {"3"}, unknown="four", held_out=0.0, rare=20)
     assert set(often.codes) < set(imaged.codes)

@@ -182,9 +182,18 @@ def test_a_map_is_read(world):
     np.testing.assert_array_equal(read.views, world.views)
 
 
+def test_a_period_stands_between_sentences_and_nowhere_else():
+    text = " Turn left; then, walk!\n\n . Stop at the red-brick hall... (It's blue.) "
+    words = sail.words(text)
+    assert " ".join(words) == "turn left . then walk . stop at the red brick hall . it's blue"
+    assert worlds.apart(words)[1] == ("then", "walk")
+    assert worlds.one_after_the_other(worlds.apart(words)) == words
+    assert worlds.apart(("turn", "left")) == [("turn", "left")]
+
+
 def test_examples_are_read(world):
     first, second = sail.read_examples(ROUTES, "routes.xml", {"Hook": world})
-    assert first.words == ("face", "the", "red", "brick", "hall", "don't", "move")
+    assert first.words == ("face", "the", "red", "brick", "hall", ".", "don't", "move")
     assert first.path == (Pose(0, 0, None), Pose(0, 0, EAST))
     assert (second.name, second.world, second.words[1]) == ("1-2", "Hook", "2")
     assert second.path[-1] == Pose(2, 0, SOUTH)
@@ -271,7 +280,7 @@ def test_generated_routes_can_be_walked_and_go_on_where_they_ended():
         assert all(world.open[state, action] for state, action in zip(states, actions, strict=True))
     for paragraph in routes.paragraphs:
         parts = [example for example in routes.sentences if example.name.rsplit("-", 1)[0] == paragraph.name]
-        assert paragraph.words == sum((part.words for part in parts), ())
+        assert worlds.apart(paragraph.words) == [part.words for part in parts]
         assert all(a.path[-1] == b.path[0] for a, b in itertools.pairwise(parts))
 
 

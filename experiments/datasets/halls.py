@@ -8,7 +8,20 @@ import numpy as np
 
 from experiments.datasets.images import CALLED, any_of, reworded
 from experiments.datasets.sail import Routes
-from experiments.datasets.worlds import FLOORS, FORWARD, ITEMS, LEFT, RIGHT, STEPS, WALLS, Example, Hall, Pose, World
+from experiments.datasets.worlds import (
+    FLOORS,
+    FORWARD,
+    ITEMS,
+    LEFT,
+    RIGHT,
+    STEPS,
+    WALLS,
+    Example,
+    Hall,
+    Pose,
+    World,
+    one_after_the_other,
+)
 
 _TIMES = ("", "one step", "two steps", "three steps", "four steps", "five steps", "six steps", "seven steps")
 _OTHERWISE = {  # what people may say instead
@@ -57,7 +70,8 @@ def generate(*, worlds=40, routes=60, sentences=3, size=5, openness=1 / 3, like_
                 parts = [part._replace(words=otherwise(rng, part.words)) for part in parts]
             single += parts
             path = sum((part.path[1:] for part in parts), parts[0].path[:1])
-            whole.append(Example(f"{label}{i}.{j}", world.name, sum((part.words for part in parts), ()), path))
+            words = one_after_the_other(part.words for part in parts)
+            whole.append(Example(f"{label}{i}.{j}", world.name, words, path))
     return Routes(made, single, whole)
 
 

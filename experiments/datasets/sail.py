@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from experiments.datasets.worlds import Example, Hall, Pose, World
+from experiments.datasets.worlds import Example, Hall, Pose, World, one_after_the_other
 from seqjax.data import Source
 
 _ADVICE = (
@@ -98,8 +98,9 @@ def read_examples(text, file, worlds):
 
 
 def words(text):
-    """The words of a text in lower case, figures among them; punctuation and hyphens part them."""
-    return tuple(re.findall(r"[a-z0-9']+", text.lower()))
+    """The words of a text in lower case, figures among them, with a period between sentences; all else parts words."""
+    sentences = (re.findall(r"[a-z0-9']+", sentence) for sentence in re.split(r"[.;!?\n]", text.lower()))
+    return one_after_the_other(filter(None, sentences))
 
 
 def _path(text, where):

@@ -15,6 +15,8 @@ ITEMS = ("barstool", "chair", "easel", "hatrack", "lamp", "sofa")
 FLOORS = ("blue", "brick", "concrete", "flower", "grass", "gravel", "wood", "yellow")
 WALLS = ("butterfly", "fish", "tower")
 
+PERIOD = "."  # a word, between the sentences of an instruction
+
 _KINDS = (len(FLOORS), len(WALLS), len(ITEMS))
 _FAR = 4  # halls that are counted
 BAGS = len(ITEMS) + 4 * (sum(_KINDS) + 1)
@@ -44,6 +46,18 @@ class Example(NamedTuple):
     world: str
     words: tuple[str, ...]
     path: tuple[Pose, ...]
+
+
+def one_after_the_other(sentences):
+    """The words of sentences as those of one instruction."""
+    words = [word for sentence in sentences for word in (PERIOD, *sentence)]
+    return tuple(words[1:])
+
+
+def apart(words):
+    """The sentences of an instruction."""
+    ends = [i for i, word in enumerate(words) if word == PERIOD]
+    return [tuple(words[i:j]) for i, j in zip([0, *(i + 1 for i in ends)], [*ends, len(words)], strict=True)]
 
 
 class World:
