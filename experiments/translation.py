@@ -60,7 +60,7 @@ PRESETS = {
     "reversal": Config(corpus="reversal", source_symbols=64, target_symbols=64),
     "multi30k": MULTI30K,
     "multi30k_en_de": dataclasses.replace(MULTI30K, corpus="multi30k_en_de"),
-    "tatoeba": dataclasses.replace(MULTI30K, corpus="tatoeba_zh_en", rare=1, steps=4200),
+    "tatoeba": dataclasses.replace(MULTI30K, corpus="tatoeba_zh_en", rare=1, dropout=0.2, steps=7000, length_penalty=1.3),
 }
 
 
