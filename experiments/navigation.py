@@ -3,9 +3,11 @@
 python -m experiments navigation                  generated buildings, a dozen phrases
 python -m experiments navigation --preset sail    SAIL: three buildings, each in turn asked about and never learnt from
 
-A sentence is followed if the agent stops at the right place with the right heading, a paragraph if at the right place. The
+A sentence is followed if the agent stops at the right place with the right heading, a paragraph if at the right place.
+Where it stops is the likeliest pose, or place, whatever leads there and however the instruction is cut into pieces. The
 controls, agents that see nothing or are told nothing, learn beside the others. Agents of SAIL learn from images of its
-buildings too, in mirrors and with other names of floors, walls and items, and from generated ones. Numbers are in README.md.
+buildings too, in mirrors and with other names of floors, walls and items, and from generated ones. Numbers are in
+README.md.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from experiments import routes, training
+from experiments import following, routes, training
 from experiments.datasets import halls, sail
 from experiments.datasets.images import images
 from experiments.datasets.worlds import ACTIONS, BAGS, FEATURES, STOP
@@ -225,7 +227,7 @@ class Task:
 
     @functools.partial(jax.jit, static_argnums=(0, 6))
     def _search(self, weights, sees, hears, tokens, states, length):
-        """Actions int [T, N] that several agents agree on."""
+        """Where several agents that agree may stop: W states int [W, N], and in nats how likely their actions are."""
 
         def listen(weights, sees, hears):
             return self.model(weights).listen(self._heard(hears, tokens))
@@ -242,26 +244,48 @@ class Task:
             return (carries, states), jax.nn.logsumexp(logits, axis=0)
 
         carry = jax.vmap(listen, out_axes=_BATCH_FIRST)(weights, sees, hears)
-        begin = jnp.full(states.shape, START)
-        found = sj.decode.beam_search(step, (carry, states), begin, width=self.config.width, length=length, stop=STOP)
-        return found.tokens[0]
+        begin, width = jnp.full(states.shape, START), self.config.width
+        settings = {"width": width, "n_best": width, "length": length, "stop": STOP}
+        found = sj.decode.beam_search(step, (carry, states), begin, **settings)
+        ends = jnp.broadcast_to(states, found.lengths.shape)
+        ends, _ = jax.lax.scan(lambda at, acts: (self.moves[at, acts], None), ends, jnp.moveaxis(found.tokens, 1, 0))
+        return ends, jnp.where(found.lengths > 0, found.log_probabilities, -jnp.inf)
 
-    def follow(self, weights, agents, asked, *, length=64):
+    def _stops(self, weights, agents, pieces, length):
+        """Where agents of one course that decide together may stop after pieces, words and states: {state: nats} of each."""
+        course, index = self.courses[self.agents[agents[0]].course], np.array(agents)
+        given = (jax.tree.map(lambda leaf: leaf[index], weights), self._sees[index], self._hears[index])
+        codes = [course.encode(words) for words, _ in pieces]
+        found: list[dict[int, float]] = [{} for _ in pieces]
+        for rows, longest in routes.by_length(codes):
+            full = [rows[i % len(rows)] for i in range(routes.ROWS)]
+            tokens = routes.pad([codes[i] for i in full], longest)
+            states = np.array([pieces[i][1] for i in full], np.int32)
+            ends, nats = (np.asarray(each).T.tolist() for each in self._search(*given, tokens, states, length))
+            for i, *likely in zip(rows, ends, nats, strict=False):
+                for state, how in zip(*likely, strict=True):
+                    if how > -np.inf:
+                        following.add(found[i], state, how)
+        return found
+
+    def follow(self, weights, agents, asked, *, turned=True, length=64):
         """The last poses of agents that decide together, and which example each is of.
 
         Args:
           weights: of all agents.
           agents: indices of those that decide, of one course.
           asked: examples of that course.
-          length: most actions.
+          turned: whether the likeliest pose is wanted, else one at the likeliest place.
+          length: most actions of a piece.
         """
-        course, index = self.courses[self.agents[agents[0]].course], np.array(agents)
-        tokens, states, which = routes.questions(course, asked)
-        chosen = jax.tree.map(lambda leaf: leaf[index], weights)
-        actions = self._search(chosen, self._sees[index], self._hears[index], tokens, states, length)
-        for action in np.asarray(actions):
-            states = course.atlas.moves[states, action]
-        return [course.atlas.pose(asked[i].world, state) for i, state in zip(which, states, strict=True)], which
+        course = self.courses[self.agents[agents[0]].course]
+        pieces, which = routes.questions(course, asked)
+        led = following.in_pieces(lambda pieces: self._stops(weights, agents, pieces, length), pieces)
+        poses = []
+        for i, found in zip(which, led, strict=True):
+            pose = functools.partial(course.atlas.pose, asked[i].world)
+            poses.append(pose(following.likeliest(found, pose if turned else lambda state, pose=pose: pose(state)[:2])))
+        return poses, which
 
     def followed(self, weights, part, *, sees=True, hears=True, together=True):
         """The share of a part of the courses that is followed; every example counts alike.
@@ -278,9 +302,10 @@ class Task:
             agents = [j for j, agent in enumerate(self.agents) if agent == Agent(i, sees, hears)]
             asked = getattr(course, part)
             for deciding in [agents] if together else [[agent] for agent in agents]:
-                poses, which = self.follow(weights, deciding, asked)
+                turned = part != "paragraphs"
+                poses, which = self.follow(weights, deciding, asked, turned=turned)
                 goals = [asked[j].path[-1] for j in which]
-                hits = [right(pose, goal, turned=part != "paragraphs") for pose, goal in zip(poses, goals, strict=True)]
+                hits = [right(pose, goal, turned=turned) for pose, goal in zip(poses, goals, strict=True)]
                 shares += (np.bincount(which, hits) / np.bincount(which)).tolist()
         return float(np.mean(shares))
 

@@ -8,6 +8,7 @@ import numpy as np
 from experiments.datasets.worlds import PERIOD, one_after_the_other, starts
 
 PADDING, UNKNOWN = 0, 1
+ROWS = 256  # that are asked at once
 SIZES = ((12, 6), (24, 12), (64, 32))  # words and actions at most, of batches that are compiled once each
 
 
@@ -173,11 +174,19 @@ def checks(courses):
 
 
 def questions(course, examples):
-    """What is asked: tokens [N, S], the states [N] to start from, and which example each row is of, [N]."""
+    """What is asked, ``[(words, state), ...]`` with the states to start from, and which example each is of, [N]."""
     rows = [(i, example, start) for i, example in enumerate(examples) for start in starts(example.path, course.unknown)]
-    tokens = pad([course.encode(example.words) for _, example, _ in rows])
-    states = np.array([course.atlas.state(example.world, start) for _, example, start in rows], np.int32)
-    return tokens, states, np.array([i for i, _, _ in rows])
+    asked = [(example.words, course.atlas.state(example.world, start)) for _, example, start in rows]
+    return asked, np.array([i for i, _, _ in rows])
+
+
+def by_length(codes):
+    """Rows of about equal length, ROWS at most: their numbers, and a length, one of a few, that holds them."""
+    lengths = np.array([max(16, 1 << (len(row) - 1).bit_length()) for row in codes])
+    for length in np.unique(lengths).tolist():
+        rows = np.flatnonzero(lengths == length).tolist()
+        for begin in range(0, len(rows), ROWS):
+            yield rows[begin : begin + ROWS], length
 
 
 def pad(rows, length=None):

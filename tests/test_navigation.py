@@ -1,17 +1,19 @@
 """Navigation: what agents learn from, what they are asked, how they walk, and that a run ends with its summary."""
 
 import dataclasses
+import itertools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import navigation, routes, runs
+from experiments import following, navigation, routes, runs
 from experiments.datasets import halls, sail
 from experiments.datasets.images import images
-from experiments.datasets.worlds import FORWARD, LEFT, RIGHT, STOP, Example, Pose
+from experiments.datasets.worlds import FORWARD, LEFT, RIGHT, STOP, Example, Pose, one_after_the_other
 
 SMALL = navigation.Config(
     features=12, embedding=8, sight=10, batch_size=6, steps=2, evaluations=1, several=0.0, mirrored=False, average=0.9
@@ -122,10 +124,10 @@ def test_words_that_are_rare_are_unknown_but_where_images_made_them(found, atlas
 def test_a_route_without_a_heading_is_asked_from_all_four(course):
     example = course.sentences[0]
     free = example._replace(path=(example.path[0]._replace(heading=None), *example.path[1:]))
-    tokens, states, which = routes.questions(course, [free, example])
+    asked, which = routes.questions(course, [free, example])
     assert which.tolist() == [0, 0, 0, 0, 1]
-    assert [course.atlas.pose(example.world, state).heading for state in states[:4]] == [0, 1, 2, 3]
-    assert tokens[0].tolist() == tokens[3].tolist()
+    assert [course.atlas.pose(example.world, state).heading for _, state in asked[:4]] == [0, 1, 2, 3]
+    assert {words for words, _ in asked} == {example.words}
 
 
 def test_agents_differ_and_learn_from_their_own_gradient(task):
@@ -185,6 +187,58 @@ def test_walking_moves_the_agent_and_ends_at_stop(task, monkeypatch):
     (end,), which = task.follow(task.weights, [0, 1], [Example("q", "0", ("go",), (start, expected))], length=6)
     assert end == expected
     assert which.tolist() == [0]
+    (end,), _ = task.follow(task.weights, [0, 1], [Example("q", "0", ("go",), (start, expected))], turned=False, length=6)
+    assert end[:2] == expected[:2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_instruction_is_followed_however_it_is_cut(seed):
+    rng = np.random.default_rng(seed)
+    count, states = int(rng.integers(2, 6)), 4
+    sentences = [(f"s{i}", "go") for i in range(count)]
+    spans = list(itertools.combinations(range(count + 1), 2))
+    chances = {span: rng.random((states, states)) / states for span in spans}
+    numbers = {one_after_the_other(sentences[i:j]): (i, j) for i, j in spans}
+
+    def stops(pieces):
+        return [dict(enumerate(np.log(chances[numbers[words]][state]))) for words, state in pieces]
+
+    whole = one_after_the_other(sentences)
+    found, short = following.in_pieces(stops, [(whole, 1), (sentences[0], 2)])
+    expected = np.zeros(states)
+    for r in range(count):
+        for cuts in itertools.combinations(range(1, count), r):
+            ways = [chances[span] for span in itertools.pairwise((0, *cuts, count))]
+            expected += np.linalg.multi_dot([np.eye(states), *ways])[1]
+    np.testing.assert_allclose([math.exp(found[state]) for state in range(states)], expected, rtol=1e-12)
+    np.testing.assert_allclose([short[state] for state in range(states)], np.log(chances[0, 1][2]), rtol=1e-12)
+
+
+def test_the_rest_is_followed_from_the_likeliest_states_alone():
+    asked = []
+
+    def stops(pieces):
+        asked.extend(pieces)
+        return [{state: -float(state) for state in range(10)} for _ in pieces]
+
+    following.in_pieces(stops, [(("a", ".", "b"), 3)])
+    assert {state for words, state in asked if words == ("b",)} == set(range(following.KEPT))
+    assert {state for words, state in asked if words != ("b",)} == {3}
+
+
+def test_the_likeliest_place_need_not_be_that_of_the_likeliest_pose():
+    found = {0: math.log(0.4), 1: math.log(0.35), 2: math.log(0.25)}
+    assert following.likeliest(found, lambda state: state) == 0
+    assert following.likeliest(found, lambda state: state > 0) == 1
+
+
+def test_rows_of_about_equal_length_are_asked_together(monkeypatch):
+    monkeypatch.setattr(routes, "ROWS", 3)
+    codes = [[7] * n for n in (1, 16, 17, 5, 60, 3, 2, 33)]
+    groups = list(routes.by_length(codes))
+    assert sorted(i for rows, _ in groups for i in rows) == list(range(8))
+    assert all(len(rows) <= 3 and max(len(codes[i]) for i in rows) <= length for rows, length in groups)
+    assert {length for _, length in groups} == {16, 32, 64}
 
 
 def test_a_pose_is_right_where_place_and_heading_are():
