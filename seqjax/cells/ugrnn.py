@@ -43,7 +43,7 @@ class UGRNN(parts.Dense, GatedCell):
 
     References:
       Collins, Sohl-Dickstein, Sussillo, `Capacity and Trainability in Recurrent Neural Networks
-      <https://arxiv.org/abs/1611.09913>`_, 2017.
+      <https://arxiv.org/abs/1611.09913>`_, 2017, equations 2 to 4.
     """
 
     update_bias: float = dataclasses.field(default=1.0, kw_only=True)
