@@ -21,8 +21,10 @@ SIDES = ("source", "target")
 SCORES = {
     "additive": lambda width: sj.attention.Additive(width),
     "bilinear": lambda width: sj.attention.Bilinear(scaled=True),
-    "dot": lambda width: sj.attention.Dot(),
-    "scaled_dot": lambda width: sj.attention.ScaledDot(),
+    # Between the two scales: products of bounded states over the root of their width are too alike for the softmax to choose
+    # from, and without it they change by several nats in a step of Adam.
+    "dot": lambda width: sj.attention.Dot(temperature=4.0),
+    "scaled_dot": lambda width: sj.attention.ScaledDot(temperature=0.25),
 }
 
 
