@@ -1,6 +1,9 @@
 """Where an instruction may lead: log-probabilities, in nats, of the states in which those who follow it may stop."""
 
+import heapq
 import math
+
+import numpy as np
 
 from experiments.datasets.worlds import apart, one_after_the_other
 
@@ -32,22 +35,22 @@ def in_pieces(stops, asked):
         each[0][start] = 0.0
     for begin in range(max(map(len, sentences))):
         rows = [
-            (i, end, state, nats)
+            (i, end, state)
             for i, each in enumerate(sentences)
+            if begin < len(each)
+            for state in heapq.nlargest(KEPT, found[i][begin], key=found[i][begin].__getitem__)
             for end in range(begin + 1, len(each) + 1)
-            for state, nats in sorted(found[i][begin].items(), key=_nats)[:KEPT]
         ]
-        led = stops([(one_after_the_other(sentences[i][begin:end]), state) for i, end, state, _ in rows])
-        for (i, end, _, before), states in zip(rows, led, strict=True):
+        led = stops([(one_after_the_other(sentences[i][begin:end]), state) for i, end, state in rows])
+        for (i, end, before), states in zip(rows, led, strict=True):
             for state, nats in states.items():
-                add(found[i][end], state, before + nats)
+                add(found[i][end], state, found[i][begin][before] + nats)
     return [each[-1] for each in found]
 
 
 def add(found, state, nats):
     """Adds a probability to that of a state."""
-    low, high = sorted((nats, found.get(state, -math.inf)))
-    found[state] = high + math.log1p(math.exp(low - high))
+    found[state] = float(np.logaddexp(found.get(state, -math.inf), nats))
 
 
 def likeliest(found, what):
@@ -55,10 +58,5 @@ def likeliest(found, what):
     groups: dict = {}
     for state, nats in found.items():
         add(groups, what(state), nats)
-    best = min(groups.items(), key=_nats)[0]
-    return min(((state, nats) for state, nats in found.items() if what(state) == best), key=_nats)[0]
-
-
-def _nats(item):
-    """Sorts by falling probability."""
-    return -item[1]
+    best = max(groups, key=groups.__getitem__)
+    return max((state for state in found if what(state) == best), key=found.__getitem__)

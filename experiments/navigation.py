@@ -251,17 +251,15 @@ class Task:
         ends, _ = jax.lax.scan(lambda at, acts: (self.moves[at, acts], None), ends, jnp.moveaxis(found.tokens, 1, 0))
         return ends, jnp.where(found.lengths > 0, found.log_probabilities, -jnp.inf)
 
-    def _stops(self, weights, agents, pieces, length):
-        """Where agents of one course that decide together may stop after pieces, words and states: {state: nats} of each."""
-        course, index = self.courses[self.agents[agents[0]].course], np.array(agents)
-        given = (jax.tree.map(lambda leaf: leaf[index], weights), self._sees[index], self._hears[index])
+    def _stops(self, course, deciding, length, pieces):
+        """Where those deciding, agents of a course, may stop after pieces, words and states: {state: nats} of each."""
         codes = [course.encode(words) for words, _ in pieces]
         found: list[dict[int, float]] = [{} for _ in pieces]
         for rows, longest in routes.by_length(codes):
             full = [rows[i % len(rows)] for i in range(routes.ROWS)]
             tokens = routes.pad([codes[i] for i in full], longest)
             states = np.array([pieces[i][1] for i in full], np.int32)
-            ends, nats = (np.asarray(each).T.tolist() for each in self._search(*given, tokens, states, length))
+            ends, nats = (np.asarray(each).T.tolist() for each in self._search(*deciding, tokens, states, length))
             for i, *likely in zip(rows, ends, nats, strict=False):
                 for state, how in zip(*likely, strict=True):
                     if how > -np.inf:
@@ -278,9 +276,10 @@ class Task:
           turned: whether the likeliest pose is wanted, else one at the likeliest place.
           length: most actions of a piece.
         """
-        course = self.courses[self.agents[agents[0]].course]
-        pieces, which = routes.questions(course, asked)
-        led = following.in_pieces(lambda pieces: self._stops(weights, agents, pieces, length), pieces)
+        course, index = self.courses[self.agents[agents[0]].course], np.array(agents)
+        deciding = (jax.tree.map(lambda leaf: leaf[index], weights), self._sees[index], self._hears[index])
+        questions, which = routes.questions(course, asked)
+        led = following.in_pieces(functools.partial(self._stops, course, deciding, length), questions)
         poses = []
         for i, found in zip(which, led, strict=True):
             pose = functools.partial(course.atlas.pose, asked[i].world)
