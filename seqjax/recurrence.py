@@ -149,9 +149,9 @@ class Cell(Restarting):
 
     def _apply(self, params, carry, xs, fresh, mask, resets, key):
         fresh = None if fresh is None else cast_like(fresh, carry)
-        us = self._inputs(cast(params, xs.dtype), carry, masks.zero_unless(mask, xs), key)
+        inputs = masks.zero_unless(mask, xs), self._drawn(carry, len(xs), key)
         run = getattr(self, f"_run_{self.choice(len(xs)).engine if len(xs) else 'scan'}")
-        carry, ys = run(params, carry, us, xs, {"mask": mask, "resets": resets, "fresh": fresh})
+        carry, ys = run(params, carry, inputs, {"mask": mask, "resets": resets, "fresh": fresh})
         return carry, cast(ys, xs.dtype)
 
     def choice(self, steps) -> Choice:
@@ -160,16 +160,20 @@ class Cell(Restarting):
             return Choice(self.engine, 0, "asked for")
         return choose(self.choices, steps)
 
-    def _inputs(self, params, carry, xs, key):
+    def _drawn(self, carry, steps, key) -> Any:
+        """What is drawn for every step: no randomness enters a cell, but it may be put around one."""
+        del carry, steps, key
+
+    def _us(self, params, inputs):
         """What the steps read besides the carry, with time and batch as one axis while it is projected: a two-dimensional
         product and gradient run faster than batched ones."""
-        del carry, key  # no randomness enters a cell
+        xs, _ = inputs
         steps = (len(xs), *self.batch_shape(xs))
-        us = self.project(params, xs.reshape((-1, *xs.shape[len(steps) :])))
+        us = self.project(cast(params, xs.dtype), xs.reshape((-1, *xs.shape[len(steps) :])))
         return jax.tree.map(lambda u: u.reshape(steps + u.shape[1:]), us)
 
-    def _run_scan(self, params, carry, us, xs, options):
-        state = state_dtype(carry, xs.dtype)
+    def _run_scan(self, params, carry, inputs, options):
+        us, state = self._us(params, inputs), state_dtype(carry, inputs[0].dtype)
         params = cast(params, state)
 
         def step(carry, u):
@@ -203,22 +207,6 @@ class GatedCell(Cell):
     def step(self, params, carry, u):
         return self.gate(params, carry, u, self.recur(params, carry))
 
-    def _apply(self, params, carry, xs, fresh, mask, resets, key):
-        def run(carry, inputs):
-            xs, mask, resets = inputs
-            return super(GatedCell, self)._apply(params, carry, xs, fresh, mask, resets, key)
-
-        steps = self._steps_at_once(params, carry, xs)
-        if steps >= len(xs):
-            return run(carry, (xs, mask, resets))
-        return engines.in_chunks(run, steps, carry, (xs, mask, resets))
-
-    def _steps_at_once(self, params, carry, xs):
-        if self.choice(len(xs)).engine != "hoisted":
-            return len(xs)
-        us = jax.eval_shape(lambda p, c, xs: self._inputs(p, c, xs, None), cast(params, xs.dtype), carry, xs)
-        return steps_at_once(len(xs), _bytes(us), _bytes(params))
-
     def _split_precision(self, params, carry, dtype):
         """``recur`` in the dtype of the inputs, ``gate`` in that of the carry, and params cast to both."""
         state = state_dtype(carry, dtype)
@@ -232,13 +220,19 @@ class GatedCell(Cell):
 
         return recur, gate, (cast(params, dtype), cast(params, state))
 
-    def _run_scan(self, params, carry, us, xs, options):
-        recur, gate, casts = self._split_precision(params, carry, xs.dtype)
+    def _run_scan(self, params, carry, inputs, options):
+        recur, gate, casts = self._split_precision(params, carry, inputs[0].dtype)
+        us = self._us(params, inputs)
         return engines.scan(lambda c, u: gate(casts, c, u, recur(casts, c)), carry, us, **options)
 
-    def _run_hoisted(self, params, carry, us, xs, options):
+    def _run_hoisted(self, params, carry, inputs, options):
+        xs, _ = inputs
         recur, gate, casts = self._split_precision(params, carry, xs.dtype)
-        return engines.hoisted(recur, gate, casts, carry, us, batch_axes=len(self.batch_shape(xs)), **options)
+        us = jax.eval_shape(self._us, params, inputs)
+        sizes = {"steps": steps_at_once(len(xs), _bytes(us), _bytes(params)), "batch_axes": len(self.batch_shape(xs))}
+        return engines.hoisted(
+            recur, gate, casts, carry, inputs, project=lambda casts, some: self._us(casts[0], some), **sizes, **options
+        )
 
 
 def _bytes(tree):
@@ -276,9 +270,9 @@ class LinearCell(Cell):
         h = decay * carry.h + drive
         return LinearCarry(h), self.readout(params, h, u)
 
-    def _run_associative(self, params, carry, us, xs, options):
-        state = state_dtype(carry, xs.dtype)
-        params, us = cast(params, state), cast(us, state)
+    def _run_associative(self, params, carry, inputs, options):
+        state = state_dtype(carry, inputs[0].dtype)
+        params, us = cast(params, state), cast(self._us(params, inputs), state)
         if options["fresh"] is not None:
             options = options | {"fresh": options["fresh"].h}
         decay, drive = self.coefficients(params, us)

@@ -43,8 +43,8 @@ def plainly(params, carry, us, fresh, mask, resets):
     return engines.scan(lambda h, u: gate(params, h, u, recur(params, h)), carry, us, mask=mask, resets=resets, fresh=fresh)
 
 
-def hoisted(params, carry, us, fresh, mask, resets):
-    return engines.hoisted(recur, gate, params, carry, us, mask=mask, resets=resets, fresh=fresh)
+def hoisted(params, carry, us, fresh, mask, resets, *, steps=None):
+    return engines.hoisted(recur, gate, params, carry, us, steps=steps, mask=mask, resets=resets, fresh=fresh)
 
 
 def loss(run, params, carry, us, fresh, mask=None, resets=None):
@@ -193,7 +193,8 @@ def test_a_loop_reads_inputs_part_by_part_where_its_gate_takes_them_apart(cell, 
     params = cell.init(jax.random.key(0), xs)
     program = jax.make_jaxpr(lambda params, xs: cell.apply(params, cell.initial_carry(params, (3,)), xs))(params, xs)
     (loop,) = [e for e in equations(program.jaxpr) if e.primitive.name == "scan"]
-    read = [v.aval.shape for v in loop.invars if v.aval.shape[:2] == (7, 3)]
+    inputs = loop.invars[loop.params["num_consts"] + loop.params["num_carry"] :]
+    read = [v.aval.shape for v in inputs if v.aval.shape[:2] == (7, 3)]
     assert read == [(7, 3, width) for width in widths]
 
 
@@ -265,14 +266,7 @@ def linear(run, *arguments):
 
 @functools.cache  # one function a size, compiled once
 def in_parts(size):
-    def parts(params, carry, us, fresh, mask, resets):
-        def run(carry, inputs):
-            us, mask, resets = inputs
-            return hoisted(params, carry, us, fresh, mask, resets)
-
-        return engines.in_chunks(run, size, carry, (us, mask, resets))
-
-    return parts
+    return functools.partial(hoisted, steps=size)
 
 
 @drawn()
@@ -297,6 +291,58 @@ def test_a_gated_cell_takes_as_many_steps_at_once_as_the_cache_holds(monkeypatch
     close(gradient(cell)(params), gradient(dataclasses.replace(cell, engine="scan"))(params), 1e-5)
     loops = [e for e in equations(jax.make_jaxpr(gradient(cell))(params).jaxpr) if e.primitive.name == "scan"]
     assert {e.params["length"] for e in loops} == lengths
+
+
+def test_noise_is_drawn_for_every_step_however_many_are_taken_at_once(monkeypatch):
+    monkeypatch.setitem(choice._AT_ONCE, "cpu", 1500)
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(38, B, H)), jnp.float32)
+
+    def outputs(engine):
+        recurrence = sj.Zoneout(sj.GRU(H, engine=engine), 0.4)
+        params = recurrence.init(jax.random.key(0), xs)
+        return recurrence.apply(params, recurrence.initial_carry(params, (B,)), xs, key=jax.random.key(1))[1]
+
+    close(outputs("hoisted"), outputs("scan"), 1e-5)
+
+
+def product_loops(units, rows):
+    """Shapes of the products in the loop of an LSTM's forward pass, and in the one of its backward pass."""
+    xs, cell = jax.ShapeDtypeStruct((7, rows, 3), jnp.float32), sj.LSTM(units)
+    params = jax.eval_shape(cell.init, jax.random.key(0), xs)
+
+    def total(params, xs):
+        return jnp.sum(cell.apply(params, cell.initial_carry(params, (rows,)), xs)[1] ** 2)
+
+    loops = [e for e in equations(jax.make_jaxpr(jax.grad(total))(params, xs).jaxpr) if e.primitive.name == "scan"]
+    return [
+        [v.aval.shape for v in e.invars]
+        for loop in loops
+        for e in equations(loop.params["jaxpr"].jaxpr)
+        if e.primitive.name == "dot_general"
+    ]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices lay out products as they like")
+def test_large_matrices_stand_on_the_left_of_few_rows():
+    assert product_loops(512, 24) == [[(2048, 512), (512, 24)], [(512, 2048), (2048, 24)]]
+    assert product_loops(512, 72) == [[(72, 512), (512, 2048)], [(72, 2048), (2048, 512)]]
+    assert product_loops(256, 24) == [[(24, 256), (256, 1024)], [(24, 1024), (1024, 256)]]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices lay out products as they like")
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+def test_turned_products_are_the_scan(batch):
+    rng, cell = np.random.default_rng(0), sj.LSTM(512)
+    xs = jnp.asarray(rng.normal(size=(3, *batch, 2)), jnp.float32)
+    params = cell.init(jax.random.key(0), xs)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(cell, params):
+        return jax.grad(lambda params: jnp.sum(jnp.sin(cell.apply(params, cell.initial_carry(params, batch), xs)[1])))(
+            params
+        )
+
+    close(gradient(cell, params), gradient(dataclasses.replace(cell, engine="scan"), params), 1e-5)
 
 
 def test_how_many_steps_the_cache_holds(monkeypatch):

@@ -18,7 +18,7 @@ import seqjax as sj
 
 if sys.argv[1] == "kept" and not sj.train.keep_memory():
     sys.exit(3)
-grow = jax.jit(lambda x: jax.lax.scan(lambda c, _: (jnp.sin(c), c), x, None, length=300)[1].sum(0))
+grow = jax.jit(lambda x: jax.lax.scan(lambda c, _: (jnp.sin(c), c), x, None, length=800)[1].sum(0))
 x = jnp.ones((200, 200))
 for calls in (5, 20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -30,7 +30,7 @@ print(faults / calls)
 
 
 def faults(how):
-    """Pages of memory that the system had to clear for one call of a program with 48 MB of temporary results."""
+    """Pages of memory that the system had to clear for one call of a program with 128 MB of temporary results."""
     as_users_do = os.environ | {"XLA_FLAGS": ""}  # not optimized, it would take ten times as long
     result = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, env=as_users_do)
     if result.returncode == 3:

@@ -113,9 +113,10 @@ class Reading(Cell):
     def _look(self, params, memory, h):
         """The outputs [B, ...] from those of the cell inside, where no step waits for what was read."""
 
-    def _run_scan(self, params, carry, us, xs, options):
+    def _run_scan(self, params, carry, inputs, options):
         """The memory stays outside of the loop, so that no step copies it, nor keeps it for gradients."""
-        state, memory = state_dtype(innermost(carry), xs.dtype), carry.memory
+        state, memory = state_dtype(innermost(carry), inputs[0].dtype), carry.memory
+        us = self._us(params, inputs)
         params = cast(params, state)
 
         def step(moving, u):

@@ -128,9 +128,9 @@ class GridLSTM(parts.Projecting, Cell):
         through, states = jax.lax.scan(layer, GridCarry(*jnp.split(u, 2, axis=-1)), inputs)
         return _move(states, 0, -2), through.h
 
-    def _run_wavefront(self, params, carry, us, xs, options):
-        state = state_dtype(carry, xs.dtype)
-        blocks, us = cast((self._blocks(params), us), state)
+    def _run_wavefront(self, params, carry, inputs, options):
+        state = state_dtype(carry, inputs[0].dtype)
+        blocks, us = cast((self._blocks(params), self._us(params, inputs)), state)
         layers = functools.partial(self._layer if self.tied else jax.vmap(self._layer), blocks)
         through, options = GridCarry(*jnp.split(us, 2, axis=-1)), options | {"fresh": _move(options["fresh"], -2, 0)}
         carry, through = engines.wavefront(layers, _move(carry, -2, 0), through, depth=self.depth, **options)

@@ -129,8 +129,8 @@ class _Around:
 class _Dropping(_Around, GatedCell):
     """A gated cell whose carry says what its recurrent product reads of the state."""
 
-    def _inputs(self, params, carry, xs, key):
-        return self.cell._inputs(params, carry.state, xs, key)
+    def _us(self, params, inputs):
+        return self.cell._us(params, inputs)
 
     def recur(self, params, carry):
         return self.cell.recur(params, jax.tree.map(jnp.multiply, carry.state, carry.scales))
@@ -252,13 +252,15 @@ class _Zoned(_Around):
 
     zoneout: Zoneout
 
-    def _inputs(self, params, carry, xs, key):
-        us = self.cell._inputs(params, carry, xs, None)
+    def _drawn(self, carry, steps, key):
         if key is None:
-            return us, None
+            return None
         leaves, rates = jax.tree.leaves(carry), self.zoneout.rates(carry)
         keys = jax.random.split(key, len(leaves))
-        return us, [_kept(k, 1 - rate, (len(xs), *leaf.shape)) for k, rate, leaf in zip(keys, rates, leaves, strict=True)]
+        return [_kept(k, 1 - rate, (steps, *leaf.shape)) for k, rate, leaf in zip(keys, rates, leaves, strict=True)]
+
+    def _us(self, params, inputs):
+        return self.cell._us(params, inputs), inputs[1]
 
     def skip(self, held, old, new, y):
         """The carry after a step at which some entries stayed, and the output that belongs to it."""

@@ -12,24 +12,47 @@ def largest_divisor(number, most):
     return max(n for n in range(1, max(1, most) + 1) if number % n == 0)
 
 
-def in_chunks(run, steps, carry, inputs):
+def in_chunks(run, steps, carry, inputs, *, reverse=False):
     """Equal to ``run(carry, inputs) -> (carry, ys)``, done for so many steps after another.
 
     Args:
       run: continues from the carry that it is given; traced once for whole chunks and once for a shorter last one.
       steps: of a chunk.
-      carry: the state before the first step.
+      carry: the state before the first chunk.
       inputs: ``[T, ...]``, any tree of arrays; None where there is nothing.
+      reverse: whether the last chunk comes first.
 
     Returns:
       ``(carry, ys)``.
     """
     length = len(jax.tree.leaves(inputs)[0])
+    if steps >= length:
+        return run(carry, inputs)
     count, rest = divmod(length, steps)
-    parts: list[Any] = []
-    for start, many, size in ((0, count, steps), (length - rest, 1, rest)):
-        if many * size or (length == 0 and not parts):
-            chunks = jax.tree.map(lambda x, a=start, m=many, n=size: x[a : a + m * n].reshape(m, n, *x.shape[1:]), inputs)
-            carry, ys = lax.scan(run, carry, chunks)
-            parts.append(jax.tree.map(lambda y, n=many * size: y.reshape(n, *y.shape[2:]), ys))
-    return carry, parts[0] if len(parts) == 1 else jax.tree.map(lambda *y: jnp.concatenate(y), *parts)
+    parts = [(0, count, steps)] + [(length - rest, 1, rest)] * (rest > 0)
+    results: list[Any] = []
+    for start, many, size in reversed(parts) if reverse else parts:
+        chunks = jax.tree.map(lambda x, a=start, m=many, n=size: x[a : a + m * n].reshape(m, n, *x.shape[1:]), inputs)
+        carry, ys = lax.scan(run, carry, chunks, reverse=reverse)
+        results.append(jax.tree.map(lambda y, n=many * size: y.reshape(n, *y.shape[2:]), ys))
+    if reverse:
+        results.reverse()
+    return carry, results[0] if len(results) == 1 else jax.tree.map(lambda *y: jnp.concatenate(y), *results)
+
+
+def scan_into(step, carry, inputs, stacks, rows):
+    """``lax.scan(step, carry, inputs)`` whose results are written into these ``rows`` of ``stacks``, which are returned.
+
+    A scan of scans would stack the results of each chunk, and then copy them into those of all.
+    """
+
+    def write(state, now):
+        (carry, stacks), (inputs, row) = state, now
+        carry, results = step(carry, inputs)
+
+        def put(stack, result):
+            return lax.dynamic_update_index_in_dim(stack, result, row, 0, allow_negative_indices=False)
+
+        return (carry, jax.tree.map(put, stacks, results)), None
+
+    return lax.scan(write, (carry, stacks), (inputs, rows))[0]

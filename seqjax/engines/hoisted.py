@@ -15,7 +15,8 @@ from jax import lax
 
 from seqjax import masks
 from seqjax.engines import factors, pieces
-from seqjax.engines.scan import scan
+from seqjax.engines.chunks import in_chunks, scan_into
+from seqjax.engines.scan import masked
 
 _COSTLY = {
     *("cbrt", "cos", "cumsum", "digamma", "div", "erf", "erf_inv", "exp", "exp2", "expm1", "integer_pow", "lgamma", "log"),
@@ -23,8 +24,8 @@ _COSTLY = {
 }
 
 
-def hoisted(recur, gate, params, carry, us, *, batch_axes=1, mask=None, resets=None, fresh=None):
-    """Runs ``gate(params, carry, u, recur(params, carry))`` along the first axis of ``us``.
+def hoisted(recur, gate, params, carry, xs, *, project=None, steps=None, batch_axes=1, mask=None, resets=None, fresh=None):
+    """Runs ``gate(params, carry, u, recur(params, carry))`` along the first axis of ``us = project(params, xs)``.
 
     Equal to :func:`seqjax.engines.scan` of the same step, values and gradients. Reverse mode of any order works;
     forward mode alone (``jax.jvp``, ``jax.jacfwd``) needs the plain scan.
@@ -32,82 +33,115 @@ def hoisted(recur, gate, params, carry, us, *, batch_axes=1, mask=None, resets=N
     Args:
       recur: ``(params, carry) -> r``, linear in its parameters, working on any number of leading axes.
       gate: ``(params, carry, u, r) -> (carry, y)``.
-      params: what both read, any tree of arrays.
+      params: what all three read, any tree of arrays.
+      project: ``(params, xs) -> us`` for any number of steps; None where xs are what the gate reads.
+      steps: how many steps are projected, and on the way back taken apart, at once; all unless said otherwise.
       batch_axes: how many axes lie between time and features.
-      carry, us, mask, resets, fresh: as for the plain scan.
+      carry, xs, mask, resets, fresh: as for the plain scan.
 
     Returns:
       ``(carry, ys)``.
     """
-    return _Hoisted(recur, gate, batch_axes).run(params, carry, us, fresh, mask, resets)
+    steps = len(jax.tree.leaves(xs)[0]) if steps is None else steps
+    engine = _Hoisted(recur, gate, project or (lambda _, xs: xs), steps, batch_axes)
+    return engine.run(params, carry, xs, fresh, mask, resets)
 
 
 class _Hoisted:
-    """One call of the engine: its two functions, and what tracing ``forward`` tells ``backward`` about them."""
+    """One call of the engine: its functions, and what tracing ``forward`` tells ``backward`` about them."""
 
-    def __init__(self, recur, gate, batch_axes):
-        self.recur, self.gate, self.batch_axes = recur, gate, batch_axes
+    def __init__(self, recur, gate, project, steps, batch_axes):
+        self.recur, self.gate, self.project, self.steps, self.batch_axes = recur, gate, project, steps, batch_axes
         self.derivative: Any = None  # of one step
-        self.us: Any = None  # shapes of the inputs, of which those that are not real have no gradient
         self.run = jax.custom_vjp(self.primal)
         self.run.defvjp(self.forward, self.backward)
 
-    def primal(self, params, carry, us, fresh, mask, resets):
-        one = jax.eval_shape(lambda us: jax.tree.map(lambda u: u[0], us), us)
-        where = pieces.cuts(self.gate, params, carry, one, jax.eval_shape(self.recur, params, carry))
-        structure = jax.tree.structure(us)
+    def one(self, params, xs):
+        """Shapes of what a step reads."""
+        return jax.eval_shape(lambda p, x: _at(0, self.project(p, x)), params, _at(slice(1), xs))
+
+    def primal(self, params, carry, xs, fresh, mask, resets):
+        one, r = self.one(params, xs), jax.eval_shape(self.recur, params, carry)
+        where, structure = pieces.cuts(self.gate, params, carry, one, r), jax.tree.structure(one)
+        product = _Product(self.recur, params, carry)
 
         def step(carry, parts):
-            return self.gate(params, carry, pieces.whole(parts, structure), self.recur(params, carry))
+            return self.gate(params, carry, pieces.whole(parts, structure), product(carry))
 
-        return scan(step, carry, pieces.apart(us, where), mask=mask, resets=resets, fresh=fresh)
+        def chunk(state, inputs):
+            (carry, ys), (xs, mask, resets, rows) = state, inputs
+            parts = pieces.apart(self.project(params, xs), where)
+            return scan_into(masked(step, fresh), carry, (parts, mask, resets), ys, rows), None
 
-    def forward(self, params, carry, us, fresh, mask, resets):
-        self.us = jax.eval_shape(lambda us: us, us)
-        self.derivative = derivative = _Derivative(self.gate, self.recur, params, carry, jax.tree.map(lambda u: u[0], us))
+        y = jax.eval_shape(lambda c, u, r: self.gate(params, c, u, r)[1], carry, one, r)
+        length = len(jax.tree.leaves(xs)[0])
+        state, _ = in_chunks(chunk, self.steps, (carry, _stacks(length, y)), (xs, mask, resets, jnp.arange(length)))
+        return state
+
+    def forward(self, params, carry, xs, fresh, mask, resets):
+        one, length = self.one(params, xs), len(jax.tree.leaves(xs)[0])
+        self.derivative = derivative = _Derivative(self.gate, self.recur, params, carry, one)
         y_is_state = derivative.y_is_state and mask is None
+        product = _Product(self.recur, params, carry)
 
         def body(carry, inputs):
             u, valid, reset = inputs
             start = masks.restart(reset, fresh, carry)
-            new, y, own = derivative.run(params, start, u, self.recur(params, start))
-            held = masks.hold(valid, new, start)
-            return held, (held, None if y_is_state else masks.zero_unless(valid, y), own)
+            new, y, own = derivative.run(params, start, u, product(start))
+            return masks.hold(valid, new, start), (carry, None if y_is_state else masks.zero_unless(valid, y), own)
 
-        final, (states, ys, own) = lax.scan(body, carry, (us, mask, resets))
+        def chunk(state, inputs):
+            (carry, stacks), (xs, mask, resets, rows) = state, inputs
+            return scan_into(body, carry, (self.project(params, xs), mask, resets), stacks, rows), None
+
+        _, (_, y, own) = jax.eval_shape(body, carry, (one, *_at(0, (mask, resets))))
+        stacks = _stacks(length + 1, carry), _stacks(length, y), _stacks(length, own)
+        inputs = xs, mask, resets, jnp.arange(length)
+        (final, (states, ys, own)), _ = in_chunks(chunk, self.steps, (carry, stacks), inputs)
+        states = jax.tree.map(lambda stack, leaf: stack.at[length].set(leaf), states, final)
         if y_is_state:
-            ys = derivative.output(states)
-        return (final, ys), (params, carry, fresh, us if derivative.reads_inputs else None, states, own, mask, resets)
+            ys = derivative.output(_at(slice(1, None), states))
+        return (final, ys), (params, fresh, xs, states, own, mask, resets)
 
     def backward(self, saved, cotangents):
-        params, carry, fresh, us, states, own, mask, resets = saved
+        params, fresh, xs, states, own, mask, resets = saved
         dcarry, dys = cotangents
-        derivative = self.derivative
-        starts = jax.tree.map(lambda first, after: jnp.concatenate([first[None], after[:-1]]), carry, states)
-        starts = masks.restart(resets, jax.tree.map(lambda leaf: leaf[None], fresh), starts)
-        (fixed, varying), work = derivative.factors(params, starts, us, states, own)
+        derivative, length = self.derivative, len(jax.tree.leaves(xs)[0])
 
-        def body(sums, inputs):
-            dcarry, dfresh, dread = sums
-            factor, valid, reset, dy = inputs
-            flowing = jax.tree.leaves((masks.zero_unless(valid, dcarry), masks.zero_unless(valid, dy)))
-            (dmore, dstart, *_), results = derivative.pull(work, flowing, (fixed, factor))
-            if valid is not None:
-                dstart = _add(dstart, masks.zero_unless(~valid, dcarry))
-            if reset is not None:
-                dfresh = _add(dfresh, masks.zero_unless(reset, dstart))
-                dstart = masks.zero_unless(~reset, dstart)
-            return (dstart, dfresh, _add(dread, dmore)), results
+        def chunk(sums, inputs):
+            (dcarry, dfresh, dread, dparams), (xs, own, mask, resets, dys, rows) = sums, inputs
+            around = jax.tree.map(lambda stack: lax.dynamic_slice_in_dim(stack, rows[0], len(rows) + 1), states)
+            starts, after = _at(slice(-1), around), _at(slice(1, None), around)
+            starts = masks.restart(resets, jax.tree.map(lambda leaf: leaf[None], fresh), starts)
+            us, through_inputs = jax.vjp(self.project, params, xs)
+            (fixed, varying), work = derivative.factors(params, starts, us, after, own)
 
-        nothing_yet = dcarry, None if resets is None else _zeros(dcarry), _zeros(derivative.leaves_read(params))
-        inputs = varying, mask, resets, dys
-        (dcarry, dfresh, dread), results = lax.scan(body, nothing_yet, inputs, reverse=True)
-        dus, drs = derivative.over_time(work, results)
-        dus = jax.tree.map(lambda u, d: np.zeros(u.shape, jax.dtypes.float0) if d is None else d, self.us, dus)
-        dleaves, structure = jax.tree.flatten(self._through_products(params, starts, drs))
+            def body(sums, inputs):
+                dcarry, dfresh, dread = sums
+                factor, valid, reset, dy = inputs
+                flowing = jax.tree.leaves((masks.zero_unless(valid, dcarry), masks.zero_unless(valid, dy)))
+                (dmore, dstart, *_), results = derivative.pull(work, flowing, (fixed, factor))
+                if valid is not None:
+                    dstart = _add(dstart, masks.zero_unless(~valid, dcarry))
+                if reset is not None:
+                    dfresh = _add(dfresh, masks.zero_unless(reset, dstart))
+                    dstart = masks.zero_unless(~reset, dstart)
+                return (dstart, dfresh, _add(dread, dmore)), results
+
+            sums, results = lax.scan(body, (dcarry, dfresh, dread), (varying, mask, resets, dys), reverse=True)
+            dus, drs = derivative.over_time(work, results)
+            dmore, dxs = through_inputs(_complete(dus, us))
+            dparams = _add(dparams, _add(dmore, self._through_products(params, starts, drs)))
+            return (*sums, dparams), _real(dxs)
+
+        dfresh = None if resets is None else _zeros(dcarry)
+        nothing_yet = dcarry, dfresh, _zeros(derivative.leaves_read(params)), _zeros(params)
+        inputs = xs, own, mask, resets, dys, jnp.arange(length)
+        (dcarry, dfresh, dread, dparams), dxs = in_chunks(chunk, self.steps, nothing_yet, inputs, reverse=True)
+        dleaves, structure = jax.tree.flatten(dparams)
         for i, leaf in zip(derivative.read, dread, strict=True):
             dleaves[i] = dleaves[i] + leaf
-        return jax.tree.unflatten(structure, dleaves), dcarry, dus, dfresh, None, None
+        return jax.tree.unflatten(structure, dleaves), dcarry, _complete(dxs, xs), dfresh, None, None
 
     def _through_products(self, params, starts, drs):
         """The gradient of ``params`` through all recurrent products at once, with time and batch as one axis."""
@@ -117,6 +151,19 @@ class _Hoisted:
 
         _, pullback = jax.vjp(lambda p: self.recur(p, flatten(starts)), params)
         return pullback(flatten(drs))[0]
+
+
+class _Product:
+    """``recur`` as it runs in a loop: what is done to its matrices alone is done once, before it."""
+
+    def __init__(self, recur, params, carry):
+        closed, shape = jax.make_jaxpr(recur, return_shape=True)(params, carry)
+        (self.fixed, self.varying), self.work = factors.split(closed, jax.tree.leaves(params), [])
+        self.structure = jax.tree.structure(shape)
+
+    def __call__(self, carry):
+        results = self.work(jax.tree.leaves(carry), (self.fixed, self.varying))
+        return jax.tree.unflatten(self.structure, results)
 
 
 class _Derivative:
@@ -236,6 +283,11 @@ def _real(tree):
     return jax.tree.map(lambda d: None if d.dtype == jax.dtypes.float0 else d, tree)
 
 
+def _complete(tree, like):
+    """What :func:`_real` took away, where leaves of ``like`` have no gradient."""
+    return jax.tree.map(lambda x, d: np.zeros(x.shape, jax.dtypes.float0) if d is None else d, like, tree)
+
+
 def _leaves_read(function, params, *rest):
     """Indices of the leaves of ``params`` that ``function(params, *rest)`` looks at."""
     jaxpr = jax.make_jaxpr(function)(params, *rest).jaxpr
@@ -249,3 +301,12 @@ def _add(tree, other):
 
 def _zeros(tree):
     return jax.tree.map(jnp.zeros_like, tree)
+
+
+def _stacks(length, tree):
+    """Arrays that so many rows are written into."""
+    return jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), tree)
+
+
+def _at(rows, tree):
+    return jax.tree.map(lambda leaf: leaf[rows], tree)

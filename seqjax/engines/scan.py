@@ -19,6 +19,11 @@ def scan(step, carry, us, *, mask=None, resets=None, fresh=None):
     Returns:
       ``(carry, ys)``: the state after the last step, the outputs ``[T, B, ...]``.
     """
+    return lax.scan(masked(step, fresh), carry, (us, mask, resets))
+
+
+def masked(step, fresh):
+    """The step as a loop takes it: ``(carry, (u, valid, reset)) -> (carry, y)``; None where all are valid, none resets."""
 
     def body(carry, inputs):
         u, valid, reset = inputs
@@ -26,4 +31,4 @@ def scan(step, carry, us, *, mask=None, resets=None, fresh=None):
         new, y = step(start, u)
         return masks.hold(valid, new, start), masks.zero_unless(valid, y)
 
-    return lax.scan(body, carry, (us, mask, resets))
+    return body

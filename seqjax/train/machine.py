@@ -13,7 +13,7 @@ import jax
 from seqjax.engines.chunks import largest_divisor
 
 # Numbers of settings in glibc's malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def cores():
@@ -24,8 +24,9 @@ def cores():
 def use_cores(rows):
     """Lets JAX see one CPU device for each core, as long as each gets at least eight of ``rows``; says how many to use.
 
-    Inside a recurrence's loop a product of this size keeps one core busy, so that several cores are used by splitting the
-    batch. Should come before JAX starts; later, it is the devices that there are. With an accelerator the answer is one.
+    Inside a recurrence's loop cores share no more than the large products of a step, so that all of them are used by
+    splitting the batch. Should come before JAX starts; later, it is the devices that there are. With an accelerator the
+    answer is one.
 
     Args:
       rows: the batch size.
@@ -52,9 +53,9 @@ def keep_memory():
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
-    # No allocation is a mapping of its own, and the heap is never trimmed. To allow a single arena, which is often named
-    # with these, undoes the gain where several devices compute.
-    return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
+    # No allocation is a mapping of its own, and the heap is never trimmed. Threads share it: what is larger than 64 MiB does
+    # not fit into an arena of their own and would be mapped all the same.
+    return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
 
 
 _WORTH = {
