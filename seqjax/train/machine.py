@@ -66,8 +66,8 @@ sj.train.use_cores(batch_size)
     One device a core, the batch split over them; XLA's flag for it is --xla_force_host_platform_device_count.
     Gradients of one layer take 0.69 to 1.06 of the time, a training step of two LSTM layers of 320 takes 0.70 to 0.89.
 sj.train.keep_memory()
-    Memory that is freed is kept. A training step of two LSTM layers of 320 takes 0.8 of the time; gradients of one layer,
-    which need little memory, take 1.02 to 1.15.
+    Memory that is freed is kept. A training step of two LSTM layers of 320 takes 0.8 of the time; on an Intel Xeon
+    gradients of one layer whose temporary results have 50 MB and more take 0.78 to 0.93, smaller ones 0.95 to 1.11.
 
 Beside keep_memory, gradients of one layer:
     --xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_RUNTIME  0.90 to 0.97, as much as the same setting differs from run to run
