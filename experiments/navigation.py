@@ -56,8 +56,6 @@ class Config:
     """Whether agents learn from mirror images too, left and right exchanged in words and worlds."""
     renamed: int = 0
     """In how many images of the buildings the names of floors, walls and items are exchanged, in words and worlds."""
-    imagined: int = 0
-    """In how many such images, without mirrors, those who decide are asked besides; the answers of all decide together."""
     generated: int = 0
     """From how many generated buildings agents of SAIL learn besides."""
     held_out: float = 0.1
@@ -75,25 +73,11 @@ class Config:
         for name in ("agents", "features", "embedding", "sight", "batch_size", "steps", "evaluations", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"navigation: {name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("renamed", "imagined", "generated"):
+        for name in ("renamed", "generated"):
             if getattr(self, name) < 0:
                 raise ValueError(f"navigation: {name} must be at least 0, got {getattr(self, name)}.")
         if self.width > len(ACTIONS):
             raise ValueError(f"navigation: width is at most the number of actions, {len(ACTIONS)}; got {self.width}.")
-        if self.imagined > len(there := imagined(self)):
-            raise ValueError(
-                f"navigation: imagined is {self.imagined}, and {len(there)} of {self.renamed} renamed images have no mirror."
-            )
-
-
-def shown(config):
-    """The images that agents learn from."""
-    return images(mirror=config.mirrored, renamed=config.renamed, seed=config.seed)
-
-
-def imagined(config):
-    """Those in which agents may be asked: without mirrors, where headings that are not known are on the other side."""
-    return [image for image in shown(config) if not image.mirror]
 
 
 PRESETS = {
@@ -106,7 +90,6 @@ PRESETS = {
         unheard=0.05,
         several=0.5,
         renamed=16,
-        imagined=5,
         generated=60,
         steps=2500,
         width=4,
@@ -150,7 +133,6 @@ class Task:
         self.moves = jnp.asarray(np.concatenate([atlas.moves, np.arange(len(atlas.moves))[:, None]], 1), jnp.int32)
         self._sees = jnp.array([agent.sees for agent in kinds])
         self._hears = jnp.array([agent.hears for agent in kinds])
-        self._imagined = imagined(config)[: config.imagined]
         self._losses = jax.jit(lambda weights, batch: self._each(weights, batch, None))
 
     def lessons(self):
@@ -204,79 +186,61 @@ class Task:
     def _checks(self):
         return routes.checks([self.courses[agent.course] for agent in self.agents])
 
-    @functools.partial(jax.jit, static_argnums=(0, 7))
-    def _search(self, weights, sees, hears, tokens, away, states, length):
-        """Where several agents that agree may stop: W states int [W, N], and in nats how likely their actions are.
+    @functools.partial(jax.jit, static_argnums=(0, 6))
+    def _search(self, weights, sees, hears, tokens, states, length):
+        """Where several agents that agree may stop: W states int [W, N], and in nats how likely their actions are."""
 
-        Each hears tokens [N, I, S] of I images, and believes itself so far ``away`` [N, I] from the true state.
-        """
-
-        def listen(weights, sees, hears, tokens):
+        def listen(weights, sees, hears):
             return self.model(weights).listen(self._heard(hears, tokens))
 
         def step(carry, before):
-            carries, states, away = carry
+            carries, states = carry
             states = self.moves[states, before]
 
-            def one(weights, sees, carry, away):
-                there = states + away
-                carry, logits = self.model(weights).walk(carry, self._seen(sees, there)[None], before[None])
-                return carry, jax.nn.log_softmax(self._possible(sees, there, logits[0]))
+            def one(weights, sees, carry):
+                carry, logits = self.model(weights).walk(carry, self._seen(sees, states)[None], before[None])
+                return carry, jax.nn.log_softmax(self._possible(sees, states, logits[0]))
 
-            everyone = jax.vmap(one, (0, 0, walker.BATCH_FIRST, 1), (walker.BATCH_FIRST, 0))
-            carries, logits = everyone(weights, sees, carries, away)
-            return (carries, states, away), jax.nn.logsumexp(logits, axis=0)
+            carries, logits = jax.vmap(one, (0, 0, walker.BATCH_FIRST), (walker.BATCH_FIRST, 0))(weights, sees, carries)
+            return (carries, states), jax.nn.logsumexp(logits, axis=0)
 
-        images = tokens.shape[1]
-        weights, sees, hears = jax.tree.map(lambda leaf: jnp.repeat(leaf, images, 0), (weights, sees, hears))
-        tokens, away = (jnp.tile(told, (1, len(sees) // images, *[1] * (told.ndim - 2))) for told in (tokens, away))
-        carry = jax.vmap(listen, (0, 0, 0, 1), walker.BATCH_FIRST)(weights, sees, hears, tokens)
+        carry = jax.vmap(listen, out_axes=walker.BATCH_FIRST)(weights, sees, hears)
         begin, width = jnp.full(states.shape, START), self.config.width
         settings = {"width": width, "n_best": width, "length": length, "stop": STOP}
-        found = sj.decode.beam_search(step, (carry, states, away), begin, **settings)
+        found = sj.decode.beam_search(step, (carry, states), begin, **settings)
         ends = jnp.broadcast_to(states, found.lengths.shape)
         ends, _ = jax.lax.scan(lambda at, acts: (self.moves[at, acts], None), ends, jnp.moveaxis(found.tokens, 1, 0))
         return ends, jnp.where(found.lengths > 0, found.log_probabilities, -jnp.inf)
 
-    def _told(self, course, images, words, state):
-        """What is asked of agents: words in codes, and how far from the true state they are to believe themselves."""
-        told = [(course.encode(words), 0)]
-        for image in images:
-            said = image.said(words)
-            told.append(told[0] if said is None else (course.encode(said), course.atlas.away(image, state)))
-        return told
-
-    def _stops(self, course, deciding, images, length, pieces):
+    def _stops(self, course, deciding, length, pieces):
         """Where those deciding, agents of a course, may stop after pieces, words and states: {state: nats} of each."""
-        told = [self._told(course, images, *piece) for piece in pieces]
+        codes = [course.encode(words) for words, _ in pieces]
         found: list[dict[int, float]] = [{} for _ in pieces]
-        for rows, longest in routes.by_length([max((codes for codes, _ in each), key=len) for each in told]):
+        for rows, longest in routes.by_length(codes):
             full = [rows[i % len(rows)] for i in range(routes.ROWS)]
-            tokens = np.stack([routes.pad([codes for codes, _ in told[i]], longest) for i in full])
-            away = np.array([[far for _, far in told[i]] for i in full], np.int32)
+            tokens = routes.pad([codes[i] for i in full], longest)
             states = np.array([pieces[i][1] for i in full], np.int32)
-            ends, nats = (np.asarray(each).T.tolist() for each in self._search(*deciding, tokens, away, states, length))
+            ends, nats = (np.asarray(each).T.tolist() for each in self._search(*deciding, tokens, states, length))
             for i, *likely in zip(rows, ends, nats, strict=False):
                 for state, how in zip(*likely, strict=True):
                     if how > -np.inf:
                         following.add(found[i], state, how)
         return found
 
-    def follow(self, weights, agents, asked, *, images=(), turned=True, length=64):
+    def follow(self, weights, agents, asked, *, turned=True, length=64):
         """The last poses of agents that decide together, and which example each is of.
 
         Args:
           weights: of all agents.
           agents: indices of those that decide, of one course.
           asked: examples of that course.
-          images: of the world, in which they are asked besides.
           turned: whether the likeliest pose is wanted, else one at the likeliest place.
           length: most actions of a piece.
         """
         course, index = self.courses[self.agents[agents[0]].course], np.array(agents)
         deciding = (jax.tree.map(lambda leaf: leaf[index], weights), self._sees[index], self._hears[index])
         questions, which = routes.questions(course, asked)
-        led = following.in_pieces(functools.partial(self._stops, course, deciding, images, length), questions)
+        led = following.in_pieces(functools.partial(self._stops, course, deciding, length), questions)
         poses = []
         for i, found in zip(which, led, strict=True):
             pose = functools.partial(course.atlas.pose, asked[i].world)
@@ -291,8 +255,7 @@ class Task:
           part: "sentences", "paragraphs" or "held_out".
           sees: whether those that decide see.
           hears: whether they hear.
-          together: whether agents of a course decide together, and what they do in images of it; else the mean of what each
-            follows.
+          together: whether agents of a course decide together; else the mean of what each follows.
         """
         shares: list[float] = []
         for i, course in enumerate(self.courses):
@@ -300,8 +263,7 @@ class Task:
             asked = getattr(course, part)
             for deciding in [agents] if together else [[agent] for agent in agents]:
                 turned = part != "paragraphs"
-                images = self._imagined if together else ()
-                poses, which = self.follow(weights, deciding, asked, images=images, turned=turned)
+                poses, which = self.follow(weights, deciding, asked, turned=turned)
                 goals = [asked[j].path[-1] for j in which]
                 hits = [right(pose, goal, turned=turned) for pose, goal in zip(poses, goals, strict=True)]
                 shares += (np.bincount(which, hits) / np.bincount(which)).tolist()
@@ -330,7 +292,8 @@ def courses(config):
     names = list(found.worlds)
     asked = [{name} for name in names] if config.data == "sail" else [set(names[::5])]
     more = halls.beside_sail(config.generated, seed=config.seed)
-    atlas = routes.Atlas(found.worlds, shown(config), more=more.worlds)
+    shown = images(mirror=config.mirrored, renamed=config.renamed, seed=config.seed)
+    atlas = routes.Atlas(found.worlds, shown, more=more.worlds)
     settings = {"more": more.sentences, "unknown": config.start, "held_out": config.held_out, "seed": config.seed}
     return [routes.Course(atlas, found, some, **settings) for some in asked]
 

@@ -38,11 +38,6 @@ class Atlas:
         """The number of a pose in a world."""
         return self.first[name] + self.worlds[name].state(pose)
 
-    def away(self, image, state):
-        """How far a state of a world is from the same one of an image without a mirror."""
-        name = next(name for name, first in reversed(self.first.items()) if first <= state)
-        return self.first[image.label + name] - self.first[name]
-
     def pose(self, name, state):
         """The pose in a world of a number."""
         return self.worlds[name].pose(state - self.first[name])

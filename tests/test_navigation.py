@@ -54,11 +54,6 @@ def test_worlds_are_numbered_through(found, atlas):
         assert [atlas.state(name, atlas.pose(name, state)) for state in states] == states.tolist()
         np.testing.assert_array_equal(atlas.moves[states], world.moves + first)
         np.testing.assert_array_equal(atlas.views[states], world.views)
-    image = next(image for image in atlas.images if not image.mirror)
-    for name in ("0", "3"):
-        pose = found.worlds[name].pose(5)
-        state = atlas.state(name, pose)
-        assert atlas.state(image.label + name, pose) == state + atlas.away(image, state) != state
 
 
 def test_what_is_asked_and_what_is_held_out_is_never_learnt(found, atlas, course):
@@ -281,44 +276,6 @@ def test_what_agents_follow_alone_is_the_mean_of_each(task):
     assert alone == np.mean(each)
 
 
-@pytest.fixture(scope="module")
-def imagining(found):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(halls, "generate", generates(found))
-        return navigation.Task(dataclasses.replace(SMALL, agents=2, controls=False, renamed=2, imagined=1, width=4))
-
-
-def test_in_an_image_agents_hear_its_words_and_see_its_things(imagining):
-    (image,), course = imagining._imagined, imagining.courses[0]
-    example = next(example for example in course.sentences if image.said(example.words) != example.words)
-    state = course.atlas.state(example.world, example.path[0])
-    (words, here), (said, away) = imagining._told(course, [image], example.words, state)
-    there = image.example(example)
-    assert (words, here) == (course.encode(example.words), 0)
-    assert (said, away) == (course.encode(there.words), course.atlas.state(there.world, there.path[0]) - state)
-    unclear = ("to", "the", "grey", "hall")
-    assert imagining._told(course, [image], unclear, state) == [(course.encode(unclear), 0)] * 2
-
-
-def test_who_decides_in_images_is_the_mean_over_agents_and_images(imagining):
-    course, images = imagining.courses[0], imagining._imagined
-    example = next(example for example in course.sentences if images[0].said(example.words) != example.words)
-    state = course.atlas.state(example.world, example.path[0])
-    told = imagining._told(course, images, example.words, state)
-    chances, opened = [], imagining.open[state]
-    for agent in (0, 1):
-        model = imagining.model(jax.tree.map(lambda leaf, agent=agent: leaf[agent], imagining.weights))
-        for codes, away in told:
-            carry = model.listen(routes.pad([codes]))
-            view = imagining._seen(True, np.array([[state + away]]))
-            _, logits = model.walk(carry, view, np.array([[navigation.START]]))
-            chances.append(jax.nn.softmax(jnp.where(opened, logits[0, 0], -1e9)))
-    rows = imagining._stops(
-        course, (imagining.weights, imagining._sees, imagining._hears), images, 1, [(example.words, state)]
-    )
-    np.testing.assert_allclose(math.exp(rows[0][state]), np.mean(chances, axis=0)[STOP], rtol=1e-5)
-
-
 def test_sizes_that_make_no_agent_are_refused():
     with pytest.raises(ValueError, match="navigation: agents must be at least 1, got 0"):
         navigation.Config(agents=0)
@@ -326,5 +283,3 @@ def test_sizes_that_make_no_agent_are_refused():
         navigation.Config(generated=-1)
     with pytest.raises(ValueError, match="navigation: width is at most the number of actions, 4; got 5"):
         navigation.Config(width=5)
-    with pytest.raises(ValueError, match="navigation: imagined is 3, and 2 of 4 renamed images have no mirror"):
-        navigation.Config(renamed=4, imagined=3)

@@ -74,20 +74,17 @@ class Image(NamedTuple):
             halls = {ends: Hall(self.names[hall.floor], self.names[hall.wall]) for ends, hall in halls.items()}
         return World(self.label + world.name, places, halls)
 
-    def said(self, words):
-        """What is said in the image for these words, None where it is not clear what they name."""
-        if self.names and UNCLEAR & set(words):
-            return None
-        if self.mirror:
-            words = tuple(_IN_A_MIRROR.get(word, word) for word in words)
-        return reworded(words, _NAMES, self.words.__getitem__) if self.names else words
-
     def example(self, example):
         """The image of an example, None where it is not clear what its words name."""
-        words, path = self.said(example.words), example.path
+        if self.names and UNCLEAR & set(example.words):
+            return None
+        words, path = example.words, example.path
         if self.mirror:
+            words = tuple(_IN_A_MIRROR.get(word, word) for word in words)
             path = tuple(Pose(-x, y, None if heading is None else -heading % 4) for x, y, heading in path)
-        return None if words is None else Example(example.name, self.label + example.world, words, path)
+        if self.names:
+            words = reworded(words, _NAMES, self.words.__getitem__)
+        return Example(example.name, self.label + example.world, words, path)
 
 
 def images(*, mirror, renamed, seed=0):
