@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.engines import products
+
 _SMALL_BLOCK = 512  # numbers; see _one_of_two
 
 CALLS = {"checkpoint", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
@@ -204,8 +206,7 @@ class _Splitter:
     def turned(self, known):
         """The transpose of a known matrix, made once."""
         if known not in self.transposes:
-            turned = _combine(jnp.transpose, known)
-            self.transposes |= {known: turned, turned: known}
+            self.transposes[known] = _combine(jnp.transpose, known)
         return self.transposes[known]
 
     # Values that are linear, put together without any work in the loop where that can be.
@@ -342,33 +343,10 @@ def _dot_general(splitter, equation, one, other):
     if tuple(left) != (len(one.aval.shape) - 1,):
         return None
     settings = {name: equation.params[name] for name in ("precision", "preferred_element_type")}
-    matrix = other if right == (1,) else splitter.turned(other)  # [out, in]
-    if _few_rows(one.aval, other.value):
-        function = functools.partial(_turned_product, **settings)
-    else:
-        matrix, function = splitter.turned(matrix), functools.partial(_product, **settings)
-    return [Sum({splitter.step(function, [one], [matrix]): None}, equation.outvars[0].aval)]
-
-
-def _product(x, matrix, **settings):
-    return [jnp.matmul(x, matrix, **settings)]
-
-
-def _turned_product(x, matrix, **settings):
-    """The same by a matrix [out, in] on the left; the barriers keep XLA from turning it all back."""
-    barrier = jax.lax.optimization_barrier
-    columns = barrier(x.reshape(-1, x.shape[-1]).T)
-    return [barrier(jnp.matmul(matrix, columns, **settings)).T.reshape(*x.shape[:-1], -1)]
-
-
-def _few_rows(rows, matrix):
-    """Whether XLA on a CPU, which lays out a right factor anew at each product, multiplies faster from the other side.
-
-    So it does on an Intel Xeon, in 0.35 to 0.9 of the time, where the matrix does not fit the 2 MiB of a core's own cache
-    and there are few rows; smaller ones take up to 1.7 times as long.
-    """
-    count = math.prod(rows.shape[:-1])
-    return jax.default_backend() == "cpu" and count <= 64 and matrix.size * matrix.dtype.itemsize >= 4 << 20
+    left_of_it = products.from_the_left(one.aval, other.value)
+    function = functools.partial(products.left if left_of_it else products.right, **settings)
+    matrix = other if left_of_it == (right == (1,)) else splitter.turned(other)
+    return [Sum({splitter.step(lambda *xs: [function(*xs)], [one], [matrix]): None}, equation.outvars[0].aval)]
 
 
 ELEMENTWISE = {
