@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 import seqjax as sj
 from seqjax import engines
+from seqjax.decode.fixed import sizes_of
 from seqjax.engines import choice, pieces
 
 T, B, H = 5, 3, 4
@@ -193,7 +194,7 @@ def test_a_loop_reads_inputs_part_by_part_where_its_gate_takes_them_apart(cell, 
     params = cell.init(jax.random.key(0), xs)
     program = jax.make_jaxpr(lambda params, xs: cell.apply(params, cell.initial_carry(params, (3,)), xs))(params, xs)
     (loop,) = [e for e in equations(program.jaxpr) if e.primitive.name == "scan"]
-    inputs = loop.invars[loop.params["num_consts"] + loop.params["num_carry"] :]
+    inputs = loop.invars[sum(sizes_of(loop.params)) :]
     read = [v.aval.shape for v in inputs if v.aval.shape[:2] == (7, 3)]
     assert read == [(7, 3, width) for width in widths]
 
