@@ -4,27 +4,27 @@ python -m experiments navigation                  generated buildings, a dozen p
 python -m experiments navigation --preset sail    SAIL: three buildings, each in turn asked about and never learnt from
 
 A sentence is followed if the agent stops at the right place with the right heading, a paragraph if at the right place.
-Where it stops is the likeliest pose, or place, whatever leads there and however the instruction is cut into pieces. The
-controls, agents that see nothing or are told nothing, learn beside the others. Agents of SAIL learn from images of its
+Where it stops is the likeliest pose, or place, whatever leads there and however the instruction is cut into pieces. Agents of
+SAIL learn to speak too: a walk is the likelier the likelier they would say so of it (Fried, Andreas, Klein 2018). The controls, agents that see nothing or are told nothing, learn beside the others. Agents of SAIL learn from images of its
 buildings too, in mirrors and with other names of floors, walls and items, and from generated ones. Numbers are in
 README.md.
 """
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import flax.nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 import seqjax as sj
-from experiments import following, routes, training, walker
+from experiments import following, routes, training
+from experiments.agents import Agent, Agents
 from experiments.datasets import halls, sail
 from experiments.datasets.images import images
-from experiments.datasets.worlds import ACTIONS, BAGS, STOP
+from experiments.datasets.worlds import ACTIONS
 from seqjax.data import examples
 
 
@@ -67,6 +67,9 @@ class Config:
     evaluations: int = 5
     width: int = 1
     """Of the beam."""
+    speaker: float = 0.0
+    """How much it counts for the likeliest walks what one would say of them, beside what one would do when told; from 0, for
+    which no agent learns to speak, to 1."""
     seed: int = 0
 
     def __post_init__(self):
@@ -76,6 +79,8 @@ class Config:
         for name in ("renamed", "generated"):
             if getattr(self, name) < 0:
                 raise ValueError(f"navigation: {name} must be at least 0, got {getattr(self, name)}.")
+        if not 0 <= self.speaker <= 1:
+            raise ValueError(f"navigation: speaker is a share, from 0 to 1, got {self.speaker}.")
         if self.width > len(ACTIONS):
             raise ValueError(f"navigation: width is at most the number of actions, {len(ACTIONS)}; got {self.width}.")
 
@@ -93,20 +98,12 @@ PRESETS = {
         generated=60,
         steps=2500,
         width=4,
+        speaker=0.5,
     ),
 }
 
 
-class Agent(NamedTuple):
-    """One of the agents that learn side by side."""
-
-    course: int
-    sees: bool = True
-    hears: bool = True
-
-
 NAMES = {"sentences": "single_sentence", "paragraphs": "paragraph"}
-START = len(ACTIONS)  # stands for the action before the first
 
 
 class Task:
@@ -115,102 +112,30 @@ class Task:
     def __init__(self, config):
         self.config = config
         self.courses = courses(config)
-        kinds = [Agent(i) for i in range(len(self.courses)) for _ in range(config.agents)]
+        self.kinds = [Agent(i) for i in range(len(self.courses)) for _ in range(config.agents)]
         if config.controls:
-            kinds += [Agent(i, sees, not sees) for sees in (False, True) for i in range(len(self.courses))]
-        self.agents = kinds
+            self.kinds += [Agent(i, sees, not sees) for sees in (False, True) for i in range(len(self.courses))]
         words = max(len(course.codes) for course in self.courses) + routes.UNKNOWN + 1
-
-        def made(key):
-            return training.Model(walker.Walker(words, config, rngs=flax.nnx.Rngs(key)))
-
-        key = jax.random.key(config.seed)
-        self.model = made(key)
-        self.weights = jax.jit(jax.vmap(lambda key: made(key).weights))(jax.random.split(key, len(kinds)))
-        atlas = self.courses[0].atlas
-        self.views = jnp.asarray(atlas.views if config.near else atlas.views[:, :BAGS])
-        self.open = jnp.asarray(atlas.open)
-        self.moves = jnp.asarray(np.concatenate([atlas.moves, np.arange(len(atlas.moves))[:, None]], 1), jnp.int32)
-        self._sees = jnp.array([agent.sees for agent in kinds])
-        self._hears = jnp.array([agent.hears for agent in kinds])
-        self._losses = jax.jit(lambda weights, batch: self._each(weights, batch, None))
+        self.agents = Agents(self.kinds, words, self.courses[0].atlas, config)
+        self._losses = jax.jit(lambda weights, batch: self.agents.losses(weights, batch, None))
 
     def lessons(self):
         """Batches to learn from."""
-        return routes.Lessons([self.courses[agent.course] for agent in self.agents], several=self.config.several)
-
-    def _heard(self, hears, tokens, key=None):
-        """What an agent hears: all, all but some words, or that there is something."""
-        if key is not None and self.config.unheard:
-            lost = jax.random.bernoulli(key, self.config.unheard, tokens.shape) & (tokens != routes.PADDING)
-            tokens = jnp.where(lost, routes.UNKNOWN, tokens)
-        nothing = jnp.full_like(tokens, routes.PADDING).at[:, 0].set(routes.UNKNOWN)
-        return jnp.where(hears, tokens, nothing)
-
-    def _seen(self, sees, states, key=None):
-        """What an agent sees: its view, without some of its features, or nothing."""
-        views = self.views[states]
-        if key is not None and self.config.unseen:
-            views = views * jax.random.bernoulli(key, 1 - self.config.unseen, views.shape)
-        return jnp.where(sees, views, 0.0)
-
-    def _possible(self, sees, states, logits):
-        """An agent that sees a wall does not walk into it."""
-        return jnp.where(self.open[states] | ~sees, logits, -1e9)
-
-    def _loss(self, weights, sees, hears, batch, key):
-        """Mean negative log-likelihood of an agent's actions."""
-        keys = training.split(key, 4)
-        model, (states, actions, mask) = self.model(weights), (batch[name].T for name in ("states", "actions", "mask"))
-        before = jnp.concatenate([jnp.full_like(actions[:1], START), actions[:-1]])
-        carry = model.listen(self._heard(hears, batch["tokens"], keys[0]), key=keys[1])
-        _, logits = model.walk(carry, self._seen(sees, states, keys[2]), before, key=keys[3])
-        logits = self._possible(sees, states, logits)
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, actions), where=mask)
-
-    def _each(self, weights, batch, key):
-        keys = None if key is None else jax.random.split(key, len(self.agents))
-        axes = (0, 0, 0, 1, None if key is None else 0)
-        return jax.vmap(self._loss, axes)(weights, self._sees, self._hears, batch, keys)
+        return routes.Lessons([self.courses[agent.course] for agent in self.kinds], several=self.config.several)
 
     def loss(self, weights, carry, batch, key):
-        """The mean over agents."""
-        return jnp.mean(self._each(weights, batch, key)), (carry, {})
+        """The mean over agents, of a walker and a speaker together."""
+        return sum(jnp.mean(each) for each in self.agents.losses(weights, batch, key).values()), (carry, {})
 
     def evaluate(self, weights):
-        """Mean loss of the agents that see and hear on what is held out of their courses."""
-        losses = np.asarray(self._losses(weights, self._checks))
-        return {"loss": float(np.mean(losses, where=np.asarray(self._sees & self._hears)))}
+        """Mean losses of the agents that see and hear on what is held out of their courses."""
+        whole = np.array([agent.sees and agent.hears for agent in self.kinds])
+        losses = {name: float(np.mean(each, where=whole)) for name, each in self._losses(weights, self._checks).items()}
+        return {"loss": losses.pop("acts")} | losses
 
     @functools.cached_property
     def _checks(self):
-        return routes.checks([self.courses[agent.course] for agent in self.agents])
-
-    @functools.partial(jax.jit, static_argnums=(0, 6))
-    def _search(self, weights, sees, hears, tokens, states, length):
-        """Where several agents that agree may stop: W states int [W, N], and in nats how likely their actions are."""
-
-        def listen(weights, sees, hears):
-            return self.model(weights).listen(self._heard(hears, tokens))
-
-        def step(carry, before):
-            carries, states = carry
-            states = self.moves[states, before]
-
-            def one(weights, sees, carry):
-                carry, logits = self.model(weights).walk(carry, self._seen(sees, states)[None], before[None])
-                return carry, jax.nn.log_softmax(self._possible(sees, states, logits[0]))
-
-            carries, logits = jax.vmap(one, (0, 0, walker.BATCH_FIRST), (walker.BATCH_FIRST, 0))(weights, sees, carries)
-            return (carries, states), jax.nn.logsumexp(logits, axis=0)
-
-        carry = jax.vmap(listen, out_axes=walker.BATCH_FIRST)(weights, sees, hears)
-        begin, width = jnp.full(states.shape, START), self.config.width
-        settings = {"width": width, "n_best": width, "length": length, "stop": STOP}
-        found = sj.decode.beam_search(step, (carry, states), begin, **settings)
-        ends = jnp.broadcast_to(states, found.lengths.shape)
-        ends, _ = jax.lax.scan(lambda at, acts: (self.moves[at, acts], None), ends, jnp.moveaxis(found.tokens, 1, 0))
-        return ends, jnp.where(found.lengths > 0, found.log_probabilities, -jnp.inf)
+        return routes.checks([self.courses[agent.course] for agent in self.kinds])
 
     def _stops(self, course, deciding, length, pieces):
         """Where those deciding, agents of a course, may stop after pieces, words and states: {state: nats} of each."""
@@ -220,7 +145,7 @@ class Task:
             full = [rows[i % len(rows)] for i in range(routes.ROWS)]
             tokens = routes.pad([codes[i] for i in full], longest)
             states = np.array([pieces[i][1] for i in full], np.int32)
-            ends, nats = (np.asarray(each).T.tolist() for each in self._search(*deciding, tokens, states, length))
+            ends, nats = (each.T.tolist() for each in self.agents.stops(deciding, tokens, states, length))
             for i, *likely in zip(rows, ends, nats, strict=False):
                 for state, how in zip(*likely, strict=True):
                     if how > -np.inf:
@@ -237,8 +162,7 @@ class Task:
           turned: whether the likeliest pose is wanted, else one at the likeliest place.
           length: most actions of a piece.
         """
-        course, index = self.courses[self.agents[agents[0]].course], np.array(agents)
-        deciding = (jax.tree.map(lambda leaf: leaf[index], weights), self._sees[index], self._hears[index])
+        course, deciding = self.courses[self.kinds[agents[0]].course], self.agents.deciding(weights, agents)
         questions, which = routes.questions(course, asked)
         led = following.in_pieces(functools.partial(self._stops, course, deciding, length), questions)
         poses = []
@@ -259,7 +183,7 @@ class Task:
         """
         shares: list[float] = []
         for i, course in enumerate(self.courses):
-            agents = [j for j, agent in enumerate(self.agents) if agent == Agent(i, sees, hears)]
+            agents = [j for j, agent in enumerate(self.kinds) if agent == Agent(i, sees, hears)]
             asked = getattr(course, part)
             for deciding in [agents] if together else [[agent] for agent in agents]:
                 turned = part != "paragraphs"
@@ -278,7 +202,9 @@ class Task:
 
     def state(self):
         """The state before the first step of training."""
-        return sj.train.create(self.weights, self.optimizer(), jax.random.key(self.config.seed), carry=(), average=True)
+        return sj.train.create(
+            self.agents.weights, self.optimizer(), jax.random.key(self.config.seed), carry=(), average=True
+        )
 
 
 def right(pose, goal, *, turned):
@@ -303,7 +229,7 @@ def run(config, preset, directory, *, record=False, quiet=False):
     this = training.Run("navigation", preset, config, units=("instructions", config.batch_size), record=record, quiet=quiet)
     task = Task(config)
     this.open(directory)
-    this.introduce(f"{len(task.agents)} agents, {config.data}", task.weights)
+    this.introduce(f"{len(task.kinds)} agents, {config.data}", task.agents.weights)
     data = examples(task.lessons(), batch_size=config.batch_size, seed=config.seed)
     outcome = this.train(task, data, task.evaluate)
     return outcome and _finish(this, task, outcome)

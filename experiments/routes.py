@@ -182,11 +182,16 @@ def questions(course, examples):
 
 def by_length(codes):
     """Rows of about equal length, ROWS at most: their numbers, and a length, one of a few, that holds them."""
-    lengths = np.array([max(16, 1 << (len(row) - 1).bit_length()) for row in codes])
+    lengths = np.array([rounded(len(row), 16) for row in codes])
     for length in np.unique(lengths).tolist():
         rows = np.flatnonzero(lengths == length).tolist()
         for begin in range(0, len(rows), ROWS):
             yield rows[begin : begin + ROWS], length
+
+
+def rounded(length, least):
+    """A power of two, so that there are few shapes to compile for."""
+    return max(least, 1 << (length - 1).bit_length())
 
 
 def pad(rows, length=None):

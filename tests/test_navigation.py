@@ -131,15 +131,15 @@ def test_a_route_without_a_heading_is_asked_from_all_four(course):
 
 
 def test_agents_differ_and_learn_from_their_own_gradient(task):
-    assert [tuple(agent) for agent in task.agents] == [(0, True, True)] * 2 + [(0, False, True), (0, True, False)]
+    assert [tuple(agent) for agent in task.kinds] == [(0, True, True)] * 2 + [(0, False, True), (0, True, False)]
     batch = task.lessons()(np.random.default_rng(0), 6)
-    (first,) = jax.tree.leaves(task.weights["did"])
+    (first,) = jax.tree.leaves(task.agents.weights["walker"]["did"])
     assert not np.allclose(first[0], first[1])
     gradient = jax.jit(jax.grad(lambda weights, batch: task.loss(weights, (), batch, None)[0]))
-    alone = jax.tree.map(np.asarray, gradient(task.weights, batch))
+    alone = jax.tree.map(np.asarray, gradient(task.agents.weights, batch))
     changed = {name: array.copy() for name, array in batch.items()}
     changed["actions"][:, 1] = LEFT
-    other = jax.tree.map(np.asarray, gradient(task.weights, changed))
+    other = jax.tree.map(np.asarray, gradient(task.agents.weights, changed))
     for before, after in zip(jax.tree.leaves(alone), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(before[[0, 2, 3]], after[[0, 2, 3]], atol=1e-6)
     assert any(not np.allclose(a[1], b[1], atol=1e-4) for a, b in zip(*map(jax.tree.leaves, (alone, other)), strict=True))
@@ -147,11 +147,11 @@ def test_agents_differ_and_learn_from_their_own_gradient(task):
 
 def test_controls_see_nothing_or_are_told_nothing(task):
     batch = task.lessons()(np.random.default_rng(1), 6)
-    losses = task._each(task.weights, batch, None)
+    losses = task.agents.losses(task.agents.weights, batch, None)["acts"]
     elsewhere = {**batch, "states": np.full_like(batch["states"], 7)}
     silent = {**batch, "tokens": np.where(batch["tokens"] > 2, 2, batch["tokens"])}
     for changed, control in ((elsewhere, 2), (silent, 3)):
-        others = task._each(task.weights, changed, None)
+        others = task.agents.losses(task.agents.weights, changed, None)["acts"]
         same = np.isclose(losses, others, atol=1e-6).tolist()
         assert same == [agent == control for agent in range(4)]
 
@@ -183,11 +183,13 @@ def test_walking_moves_the_agent_and_ends_at_stop(task, monkeypatch):
     )
     expected = world.move(world.move(world.move(start, RIGHT), FORWARD), LEFT)
     told, _ = script(task, [RIGHT, FORWARD, LEFT, STOP, FORWARD, FORWARD])
-    monkeypatch.setattr(task, "model", lambda weights: told)
-    (end,), which = task.follow(task.weights, [0, 1], [Example("q", "0", ("go",), (start, expected))], length=6)
+    monkeypatch.setattr(task.agents, "_model", lambda name, weights: told)
+    (end,), which = task.follow(task.agents.weights, [0, 1], [Example("q", "0", ("go",), (start, expected))], length=6)
     assert end == expected
     assert which.tolist() == [0]
-    (end,), _ = task.follow(task.weights, [0, 1], [Example("q", "0", ("go",), (start, expected))], turned=False, length=6)
+    (end,), _ = task.follow(
+        task.agents.weights, [0, 1], [Example("q", "0", ("go",), (start, expected))], turned=False, length=6
+    )
     assert end[:2] == expected[:2]
 
 
@@ -250,6 +252,70 @@ def test_a_pose_is_right_where_place_and_heading_are():
     assert not right(Pose(2, 1, 3), Pose(1, 2, 3), turned=False)
 
 
+@pytest.fixture(scope="module")
+def speaking(found):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(halls, "generate", generates(found))
+        return navigation.Task(dataclasses.replace(SMALL, agents=2, speaker=0.25, width=3))
+
+
+def test_agents_that_speak_walk_as_those_that_do_not(task, speaking):
+    batch = task.lessons()(np.random.default_rng(2), 6)
+    for key in (None, jax.random.key(3)):
+        silent, found = (each.agents.losses(each.agents.weights, batch, key) for each in (task, speaking))
+        np.testing.assert_array_equal(silent["acts"], found["acts"])
+        assert set(silent) == {"acts"}
+        assert set(found) == {"acts", "says"}
+        assert len(set(found["says"].tolist())) == 4
+    loss, _ = speaking.loss(speaking.agents.weights, (), batch, None)
+    found = speaking.agents.losses(speaking.agents.weights, batch, None)
+    np.testing.assert_allclose(loss, np.mean(found["acts"]) + np.mean(found["says"]), rtol=1e-6)
+
+
+def one_by_one(speaking, agent, words, states, actions):
+    """What an agent would say of a walk, word by word: nats of each and of the end."""
+    model = speaking.agents._model("speaker", jax.tree.map(lambda leaf: leaf[agent], speaking.agents.weights))
+    views = speaking.agents._views[np.array(states)]
+    says = jax.jit(lambda *inputs: model(*inputs)[0])
+    arguments = views[None], np.array(actions)[None], np.ones((1, len(actions)), bool)
+    return np.asarray(says(np.array(words, np.int32)[None], *arguments))
+
+
+def test_the_words_of_a_speaker_are_a_distribution(speaking):
+    lesson = next(size for size in speaking.courses[0].several if size)[0]
+    states, actions = lesson.ways[0]
+    several = max(len(course.codes) for course in speaking.courses) + routes.UNKNOWN + 1
+    alone = [one_by_one(speaking, 0, [word], states, actions)[0] for word in range(1, several)]
+    end = one_by_one(speaking, 0, [], states, actions)[0]
+    np.testing.assert_allclose(np.sum(np.exp([*alone, end])), 1.0, rtol=1e-5)
+
+
+def test_what_is_said_does_not_depend_on_what_stands_beside(speaking):
+    course, agents = speaking.courses[0], speaking.agents
+    lessons = [lesson for size in course.several for lesson in size][:4]
+    rows = [(lesson.codes, *lesson.ways[0]) for lesson in lessons]
+    batch = {name: array[:, None].repeat(4, 1) for name, array in routes._rows(rows, routes.SIZES[-1]).items()}
+    nats = np.concatenate([one_by_one(speaking, 1, *row) for row in rows])
+    found = agents.losses(agents.weights, batch, None)["says"]
+    np.testing.assert_allclose(found[1], -np.mean(nats), rtol=1e-4)
+
+
+def test_where_agents_stop_is_judged_by_what_they_would_do_and_say(speaking):
+    course, agents = speaking.courses[0], speaking.agents
+    words = [course.encode(example.words) for example in course.sentences[:3]]
+    states = np.array([course.atlas.state(e.world, e.path[0]._replace(heading=1)) for e in course.sentences[:3]], np.int32)
+    deciding = agents.deciding(agents.weights, [0, 1])
+    tokens = routes.pad(words, 16)
+    ends, nats = agents.stops(deciding, tokens, states, 9)
+    expected, acts, walks, actions, lengths = map(np.asarray, agents._search(deciding, tokens, states, 9))
+    np.testing.assert_array_equal(ends, expected)
+    assert np.all(lengths > 0)
+    for w, n in np.ndindex(*lengths.shape):
+        walk = walks[w, : lengths[w, n], n], actions[w, : lengths[w, n], n]
+        says = np.log(np.mean([np.exp(one_by_one(speaking, agent, words[n], *walk)) for agent in (0, 1)], axis=0)).sum()
+        np.testing.assert_allclose(nats[w, n], 0.75 * acts[w, n] + 0.25 * says, rtol=1e-4)
+
+
 def test_a_run_ends_with_its_summary_and_is_recorded(found, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(halls, "generate", generates(found))
@@ -268,10 +334,10 @@ def test_a_run_ends_with_its_summary_and_is_recorded(found, tmp_path, monkeypatc
 
 
 def test_what_agents_follow_alone_is_the_mean_of_each(task):
-    alone = task.followed(task.weights, "sentences", together=False)
+    alone = task.followed(task.agents.weights, "sentences", together=False)
     course, each = task.courses[0], []
     for agent in (0, 1):
-        poses, _ = task.follow(task.weights, [agent], course.sentences)
+        poses, _ = task.follow(task.agents.weights, [agent], course.sentences)
         each += [pose == example.path[-1] for pose, example in zip(poses, course.sentences, strict=True)]
     assert alone == np.mean(each)
 
@@ -283,3 +349,5 @@ def test_sizes_that_make_no_agent_are_refused():
         navigation.Config(generated=-1)
     with pytest.raises(ValueError, match="navigation: width is at most the number of actions, 4; got 5"):
         navigation.Config(width=5)
+    with pytest.raises(ValueError, match=r"navigation: speaker is a share, from 0 to 1, got 1\.5"):
+        navigation.Config(speaker=1.5)
