@@ -4,10 +4,10 @@ python -m experiments navigation                  generated buildings, a dozen p
 python -m experiments navigation --preset sail    SAIL: three buildings, each in turn asked about and never learnt from
 
 A sentence is followed if the agent stops at the right place with the right heading, a paragraph if at the right place.
-Where it stops is the likeliest pose, or place, whatever leads there and however the instruction is cut into pieces. Agents of
-SAIL learn to speak too: a walk is the likelier the likelier they would say so of it (Fried, Andreas, Klein 2018). The controls, agents that see nothing or are told nothing, learn beside the others. Agents of SAIL learn from images of its
-buildings too, in mirrors and with other names of floors, walls and items, and from generated ones. Numbers are in
-README.md.
+Where it stops is the likeliest pose, or place, whatever leads there and however the instruction is cut into pieces. The
+controls, agents that see nothing or are told nothing, learn beside the others. Agents of SAIL learn from images of its
+buildings too, in mirrors and with other names of floors, walls and items, and from generated ones. They learn to speak
+besides, and judge a walk by what they would say of it as well (Fried, Andreas, Klein 2018). Numbers are in README.md.
 """
 
 import dataclasses

@@ -3,6 +3,7 @@
 import pathlib
 import random
 import shutil
+import traceback
 from typing import Any, NamedTuple
 
 import jax
@@ -199,6 +200,13 @@ def test_a_checkpoint_of_another_structure_is_refused(run, opened, what):
     like = tree()._replace(params=FOREIGN[what](tree().params))
     with pytest.raises(CorruptCheckpointError, match="checkpoints/4: this checkpoint is refused"):
         opened(run).restore(like, 4)
+
+
+def test_a_refusal_does_not_print_arrays(run, opened):
+    like = tree()._replace(params={"layers": {f"{i}": jnp.full((30, 30), i / 7) for i in range(50)}})
+    with pytest.raises(CorruptCheckpointError) as found:
+        opened(run).restore(like, 4)
+    assert len("".join(traceback.format_exception(found.value))) < 10_000
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(run, opened):

@@ -110,7 +110,10 @@ class Checkpoints:
             _same_shapes(tree, example)
         except Exception as error:  # whatever the file system and the decoders come up with
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise CorruptCheckpointError(f"{path}: this checkpoint is refused: {reason}") from error
+            cause = (
+                error if len(str(error)) < 2000 else None
+            )  # Orbax prints all arrays of a tree that is not the expected one
+            raise CorruptCheckpointError(f"{path}: this checkpoint is refused: {reason}") from cause
         return _from_host(tree, like), record["about"]
 
     def restore_newest(self, like):
