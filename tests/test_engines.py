@@ -218,6 +218,62 @@ def carried_shapes(loop):
 TRANSCENDENTAL = {"tanh", "logistic", "exp", "log", "erf", "sin", "cos", "pow"}
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class SoftSign(sj.LSTM):
+    """A user's cell: the derivative of softsign is in terms of what came in."""
+
+    def init(self, key, xs):
+        return super().init(key, xs) | {"peephole": jnp.full((2, self.features), 0.3, self.param_dtype)}
+
+    def gate(self, params, carry, u, r):
+        i, f, g, o = jnp.split(u + r, 4, -1)
+        inward, keep = params["peephole"]
+        c = jax.nn.sigmoid(f + keep * carry.c) * carry.c + jax.nn.sigmoid(i + inward * carry.c) * jax.nn.soft_sign(g)
+        h = jax.nn.sigmoid(o) * jax.nn.soft_sign(c)
+        return sj.LSTMCarry(c, h), h
+
+
+def test_a_part_is_kept_where_a_derivative_needs_no_more_than_a_part():
+    xs, H = jnp.ones((7, 2, 3)), 4
+    for cell in (sj.GRU(H), sj.TiedGRU(H), SoftSign(H)):
+        params = cell.init(jax.random.key(0), xs)
+        carry = cell.initial_carry(params, (2,))
+        program = jax.make_jaxpr(jax.grad(lambda p, cell=cell, carry=carry: jnp.sum(cell.apply(p, carry, xs)[1] ** 2)))(
+            params
+        )
+        forward, backward = (
+            [e for e in equations(program.jaxpr) if e.primitive.name == "scan" and e.params["reverse"] == way]
+            for way in (0, 1)
+        )
+        whole = params["recurrent_kernel"].shape[1]
+        stacked = [v.aval.shape[-1] for loop in forward for v in loop.outvars if v.aval.shape[:2] in ((7, 2), (8, 2))]
+        assert whole not in stacked
+        names = {e.primitive.name for loop in backward for e in equations(loop.params["jaxpr"].jaxpr)}
+        assert "reduce_sum" not in names
+        products = [e for e in equations(program.jaxpr) if e.primitive.name == "dot_general"]
+        assert sum(e.outvars[0].aval.shape == (7, 2, whole) for e in products) == 1, "inputs are projected once"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_of_a_users_cell_equal_those_of_the_plain_scan(seed):
+    rng = np.random.default_rng(seed)
+    with jax.enable_x64(True):
+        steps, batch = rng.integers(2, 9), rng.integers(1, 5)
+        xs = jnp.asarray(rng.normal(size=(steps, batch, 3)))
+        mask, resets = (jnp.asarray(rng.random((steps, batch)) < share) for share in (0.7, 0.2))
+        found = []
+        for engine in ("scan", "hoisted"):
+            cell = SoftSign(4, param_dtype="float64", engine=engine)
+            params = cell.init(jax.random.key(seed), xs)
+            carry = cell.initial_carry(params, (int(batch),))
+
+            def loss(params, xs, cell=cell, carry=carry):
+                return jnp.sum(jnp.sin(cell.apply(params, carry, xs, mask=mask, resets=resets)[1]))
+
+            found.append(jax.grad(loss, (0, 1))(params, xs))
+        chex.assert_trees_all_close(*found, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("cell", [sj.LSTM, sj.GRU, sj.Elman])
 def test_backward_loop_of_hoisted_carries_no_weight_gradient_and_computes_no_activation(cell):
     weights = cell(4).init(jax.random.key(0), jnp.ones((1, 1, 3)))["recurrent_kernel"].shape

@@ -17,8 +17,11 @@ T, B, H = 5, 3, 4
 drawn = functools.partial(settings, max_examples=40, deadline=None, derandomize=True, database=None)
 
 
-def compare(function):
-    """``function(fixed, varying, linear)`` over T steps, split and as it is; the splits work."""
+def compare(function, totals=0):
+    """``function(fixed, varying, linear)`` over T steps, split and as it is; the splits work.
+
+    Of the first ``totals`` outputs the sum over all steps is compared.
+    """
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         fixed = [jnp.asarray(rng.normal(size=shape)) for shape in ((H,), (H, H))]
@@ -29,17 +32,22 @@ def compare(function):
         works = []
 
         def split(varying):
-            results, work = factors.split(closed, fixed, varying)
+            results, work = factors.split(closed, fixed, varying, totals)
             works.append(work)
             return results
 
         same, own = jax.vmap(split, out_axes=(None, 0))(varying)
+        sums, wanted = works[0].nothing(), []
         for t in range(T):
             expected = function(fixed, [leaf[t] for leaf in varying], [leaf[t] for leaf in linear])
-            actual = works[0]([leaf[t] for leaf in linear], (same, [leaf[t] for leaf in own]))
-            assert len(actual) == len(expected)
-            for got, want in zip(actual, expected, strict=True):
+            more, actual = works[0]([leaf[t] for leaf in linear], (same, [leaf[t] for leaf in own]))
+            sums = [a + b for a, b in zip(sums, more, strict=True)]
+            wanted.append(expected[:totals])
+            assert len(actual) == len(expected[totals:])
+            for got, want in zip(actual, expected[totals:], strict=True):
                 np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+        for got, *want in zip(works[0].total(sums), *wanted, strict=True):
+            np.testing.assert_allclose(got, sum(want), rtol=1e-12, atol=1e-12)
     return works[0]
 
 
@@ -135,3 +143,31 @@ def test_backward_loop_of_a_cell_is_one_matrix_product_and_little_more(cell, pro
     assert names.count("dot_general") == 1
     assert names.count("mul") <= products
     assert set(names) <= little | {"concatenate"}
+
+
+TOTALS = {  # and whether a sum over the batch is left for after the loop
+    "a sum": (lambda f, v, x: [jnp.sum(v[0] * x[0], 0), x[1]], True),
+    "more after it": (lambda f, v, x: [jnp.pad(-jnp.sum(v[0] * x[0], 0)[None], ((1, 0), (0, 0))).T], True),
+    "two sums": (lambda f, v, x: [jnp.sum(v[0] * x[0], 0) + jnp.sum(x[1], 0)], True),
+    "of other shapes": (
+        lambda f, v, x: [jnp.sum(jnp.concatenate([x[0], x[1] * v[0]], -1), 0)[:, None] + jnp.sum(x[0])],
+        False,
+    ),
+    "sums of sums": (lambda f, v, x: [jnp.sum(jnp.sum(x[0] * v[1], 1), keepdims=True)[:, None]], True),
+    "a sum that is needed": (lambda f, v, x: [a := jnp.sum(v[0] * x[0], 0), jnp.sum(v[1], 0) * a], True),
+    "a product of a sum": (lambda f, v, x: [jnp.sum(v[0] * x[0], 0) * f[0]], False),
+    "no sum": (lambda f, v, x: [v[0] * x[0], x[1]], True),
+    "what is known": (lambda f, v, x: [jnp.sum(v[0], 0), x[0]], True),
+    "nothing": (lambda f, v, x: [jnp.zeros(H, x[0].dtype), x[0]], True),
+}
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_totals_are_sums_over_all_steps(name):
+    function, waits = TOTALS[name]
+    work = compare(function, totals=1)
+    (parts,) = work.totals
+    shapes = {aval.shape for _, aval, _ in parts}
+    if waits and "sum" in name:
+        assert shapes <= {(B, H)}
+        assert all(then for *_, then in parts) == (name != "no sum")

@@ -33,6 +33,10 @@ class Known:
     varying: bool
     zero: bool = False
 
+    @property
+    def aval(self):
+        return jax.ShapeDtypeStruct(jnp.shape(self.value), jnp.result_type(self.value))
+
 
 @dataclasses.dataclass(eq=False)
 class Sum:
@@ -68,23 +72,52 @@ class Row:
         return Row(blocks, self.aval)
 
 
+@dataclasses.dataclass(eq=False)
+class Later:
+    """A sum of linear values, each after operations that may wait: a sum over steps may come before them."""
+
+    parts: list[tuple[Any, tuple[Callable, ...]]]
+    aval: Any
+
+    def then(self, function, aval):
+        return Later([(value, (*functions, function)) for value, functions in self.parts], aval)
+
+
 @dataclasses.dataclass
 class Work:
-    """What is left: functions of results so far and of factors, in order; ``outputs`` are numbers of results."""
+    """What is left: functions of results so far and of factors, in order; ``outputs`` are numbers of results.
+
+    Outputs of which the sum over all steps is wanted are ``totals``: for each the results to add up, and what to do then.
+    """
 
     steps: list[tuple[Callable, list[int], list[tuple[bool, int]]]]
+    totals: list[list[tuple[int, Any, tuple[Callable, ...]]]]
     outputs: list[int]
 
     def __call__(self, linear, factors):
-        """The outputs from the linear arguments and ``factors``, the (fixed, varying) ones of this step."""
+        """What to add up, and the outputs, from linear arguments and ``factors``, the (fixed, varying) ones of this step."""
         results = list(linear)
         for function, numbers, known in self.steps:
             results += function(*[results[n] for n in numbers], *[factors[varying][i] for varying, i in known])
-        return [results[n] for n in self.outputs]
+        return [results[n] for parts in self.totals for n, *_ in parts], [results[n] for n in self.outputs]
+
+    def nothing(self):
+        """What to begin adding up with."""
+        return [jnp.zeros(aval.shape, aval.dtype) for parts in self.totals for _, aval, _ in parts]
+
+    def total(self, sums):
+        """The totals from what was added up."""
+        rest = iter(sums)
+        return [functools.reduce(jnp.add, [_one_by_one(then, next(rest)) for *_, then in parts]) for parts in self.totals]
 
 
-def split(closed, fixed, varying):
+def split(closed, fixed, varying, totals=0):
     """Splits a jaxpr of ``(fixed, varying, linear)`` leaves, given values for all but the last.
+
+    Args:
+      closed: the jaxpr.
+      fixed, varying: values that are the same at all steps, and those that are not.
+      totals: of how many outputs, the first ones, the sum over all steps is wanted and nothing else.
 
     Returns:
       ``(fixed factors, varying factors), work`` so that ``work(linear, factors)`` are the outputs of the jaxpr.
@@ -93,8 +126,16 @@ def split(closed, fixed, varying):
     known = [Known(x, False) for x in fixed] + [Known(x, True) for x in varying]
     linear = [Sum({n: None}, v.aval) for n, v in enumerate(closed.jaxpr.invars[len(known) :])]
     outputs = splitter.run(closed.jaxpr, [Known(x, False) for x in closed.consts], [*known, *linear])
-    work = Work(splitter.steps, [splitter.result(value) for value in outputs])
+    parts = [value.parts if isinstance(value, Later) else [(value, ())] for value in outputs[:totals]]
+    summed = [[(splitter.result(value), value.aval, then) for value, then in each] for each in parts]
+    work = Work(splitter.steps, summed, [splitter.result(value) for value in outputs[totals:]])
     return tuple(splitter.factors), work
+
+
+def _one_by_one(functions, x):
+    for function in functions:
+        x = function(x)
+    return x
 
 
 class _Splitter:
@@ -127,14 +168,30 @@ class _Splitter:
             inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             return self.run(getattr(inner, "jaxpr", inner), [Known(x, False) for x in getattr(inner, "consts", ())], values)
         if all(isinstance(value, Known) for value in values):
-            results = _bind(equation, *[value.value for value in values])
+            results = bind(equation, *[value.value for value in values])
             zero = name == "broadcast_in_dim" and values[0].zero
             return [Known(x, any(value.varying for value in values), zero) for x in results]
-        shape = equation.outvars[0].aval.shape
+        shape, later = equation.outvars[0].aval.shape, self.later(equation, values)
+        if later is not None:
+            return [later]
+        values = [Sum({self.result(value): None}, value.aval) if isinstance(value, Later) else value for value in values]
         if name in ELEMENTWISE and any(value.aval.shape != shape for value in values if not isinstance(value, Known)):
             return self.leave(equation, values)
         rule: Any = ELEMENTWISE.get(name, RULES.get(name, lambda *_: None))
         return rule(self, equation, *values) or self.leave(equation, values)
+
+    def later(self, equation, values):
+        """What a sum and all that comes after it are made into, or None; gradients of parameters sum over the batch."""
+        name, aval, (value, *rest) = equation.primitive.name, equation.outvars[0].aval, values
+        if name in ("add", "add_any") and all(isinstance(value, Later) for value in values):
+            return Later(value.parts + rest[0].parts, aval)
+        if isinstance(value, Known) or not all(isinstance(other, Known) and other.zero for other in rest):
+            return None
+        if name == "reduce_sum" and not isinstance(value, Later):
+            value = Later([(value, ())], value.aval)
+        if not isinstance(value, Later) or name not in WAITING:
+            return None
+        return value.then(lambda x: bind(equation, x, *[other.value for other in rest])[0], aval)
 
     def leave(self, equation, values):
         """An operation stays in the loop."""
@@ -142,7 +199,7 @@ class _Splitter:
 
         def function(*inputs):
             linear, known = iter(inputs[: places.count(False)]), iter(inputs[places.count(False) :])
-            return _bind(equation, *[next(known) if place else next(linear) for place in places])
+            return bind(equation, *[next(known) if place else next(linear) for place in places])
 
         linear = [value for value in values if not isinstance(value, Known)]
         first = self.step(function, linear, [value for value in values if isinstance(value, Known)], len(equation.outvars))
@@ -171,6 +228,11 @@ class _Splitter:
     def compute(self, value):
         if isinstance(value, Known):
             return self.step(lambda x: [x], [], [value])
+        if isinstance(value, Later):
+            then = [functions for _, functions in value.parts]
+            return self.step(
+                lambda *xs: [functools.reduce(jnp.add, map(_one_by_one, then, xs))], [v for v, _ in value.parts], []
+            )
         aval = value.aval
         if isinstance(value, Row):
             if all(len(block.terms) == 1 for block in value.blocks):
@@ -252,7 +314,8 @@ def _one_of_two(which, first, last, factor):
     return [blocks.reshape(*first.shape[:-1], -1) * factor]
 
 
-def _bind(equation, *values):
+def bind(equation, *values):
+    """The results of an equation of a jaxpr."""
     results = equation.primitive.bind(*values, **equation.primitive.get_bind_params(equation.params))
     return list(results) if equation.primitive.multiple_results else [results]
 
@@ -349,6 +412,7 @@ def _dot_general(splitter, equation, one, other):
     return [Sum({splitter.step(lambda *xs: [function(*xs)], [one], [matrix]): None}, equation.outvars[0].aval)]
 
 
+WAITING = {"broadcast_in_dim", "convert_element_type", "neg", "pad", "reduce_sum", "reshape", "squeeze", "transpose"}
 ELEMENTWISE = {
     "add": _add,
     "add_any": _add,

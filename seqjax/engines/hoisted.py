@@ -109,7 +109,7 @@ class _Hoisted:
         derivative, length = self.derivative, len(jax.tree.leaves(xs)[0])
 
         def chunk(sums, inputs):
-            (dcarry, dfresh, dread, dparams), (xs, own, mask, resets, dys, rows) = sums, inputs
+            (dcarry, dfresh, dparams), (xs, own, mask, resets, dys, rows) = sums, inputs
             around = jax.tree.map(lambda stack: lax.dynamic_slice_in_dim(stack, rows[0], len(rows) + 1), states)
             starts, after = _at(slice(-1), around), _at(slice(1, None), around)
             starts = masks.restart(resets, jax.tree.map(lambda leaf: leaf[None], fresh), starts)
@@ -120,7 +120,7 @@ class _Hoisted:
                 dcarry, dfresh, dread = sums
                 factor, valid, reset, dy = inputs
                 flowing = jax.tree.leaves((masks.zero_unless(valid, dcarry), masks.zero_unless(valid, dy)))
-                (dmore, dstart, *_), results = derivative.pull(work, flowing, (fixed, factor))
+                dmore, dstart, results = derivative.pull(work, flowing, (fixed, factor))
                 if valid is not None:
                     dstart = _add(dstart, masks.zero_unless(~valid, dcarry))
                 if reset is not None:
@@ -128,20 +128,18 @@ class _Hoisted:
                     dstart = masks.zero_unless(~reset, dstart)
                 return (dstart, dfresh, _add(dread, dmore)), results
 
-            sums, results = lax.scan(body, (dcarry, dfresh, dread), (varying, mask, resets, dys), reverse=True)
+            first = dcarry, dfresh, work.nothing()
+            (dcarry, dfresh, dread), results = lax.scan(body, first, (varying, mask, resets, dys), reverse=True)
             dus, drs = derivative.over_time(work, results)
             dmore, dxs = through_inputs(_complete(dus, us))
-            dparams = _add(dparams, _add(dmore, self._through_products(params, starts, drs)))
-            return (*sums, dparams), _real(dxs)
+            dmore = derivative.add_read(_add(dmore, self._through_products(params, starts, drs)), work.total(dread))
+            return (dcarry, dfresh, _add(dparams, dmore)), _real(dxs)
 
         dfresh = None if resets is None else _zeros(dcarry)
-        nothing_yet = dcarry, dfresh, _zeros(derivative.leaves_read(params)), _zeros(params)
+        nothing_yet = dcarry, dfresh, _zeros(params)
         inputs = xs, own, mask, resets, dys, jnp.arange(length)
-        (dcarry, dfresh, dread, dparams), dxs = in_chunks(chunk, self.steps, nothing_yet, inputs, reverse=True)
-        dleaves, structure = jax.tree.flatten(dparams)
-        for i, leaf in zip(derivative.read, dread, strict=True):
-            dleaves[i] = dleaves[i] + leaf
-        return jax.tree.unflatten(structure, dleaves), dcarry, _complete(dxs, xs), dfresh, None, None
+        (dcarry, dfresh, dparams), dxs = in_chunks(chunk, self.steps, nothing_yet, inputs, reverse=True)
+        return dparams, dcarry, _complete(dxs, xs), dfresh, None, None
 
     def _through_products(self, params, starts, drs):
         """The gradient of ``params`` through all recurrent products at once, with time and batch as one axis."""
@@ -162,7 +160,7 @@ class _Product:
         self.structure = jax.tree.structure(shape)
 
     def __call__(self, carry):
-        results = self.work(jax.tree.leaves(carry), (self.fixed, self.varying))
+        _, results = self.work(jax.tree.leaves(carry), (self.fixed, self.varying))
         return jax.tree.unflatten(self.structure, results)
 
 
@@ -178,8 +176,9 @@ class _Derivative:
             full = list(leaves)
             for i, leaf in zip(self.read, read, strict=True):
                 full[i] = leaf
-            return gate(jax.tree.unflatten(structure, full), start, u, r)
+            return named(jax.tree.unflatten(structure, full), start, u, r)
 
+        named = pieces.named(gate)
         self.gate = jax.checkpoint(on_read, policy=_is_costly, prevent_cse=False)
         arguments = jax.eval_shape(lambda *a: a, self.leaves_read(params), carry, u, r)
         closed, (self.outputs, _) = jax.make_jaxpr(self._linearized, return_shape=True)(*arguments)
@@ -247,7 +246,7 @@ class _Derivative:
 
         def split(fixed, varying, _):
             nonlocal work
-            results, work = factors.split(closed, fixed, varying)
+            results, work = factors.split(closed, fixed, varying, totals=len(jax.tree.leaves(self.cotangents[0])))
             return results
 
         every = jnp.arange(len(jax.tree.leaves(states)[0]))  # vmap asks for at least one
@@ -257,15 +256,22 @@ class _Derivative:
         return lax.optimization_barrier(results), work
 
     def pull(self, work, flowing, found):
-        """What flows back through one step, as the pullback gives it, and its numbered results for over_time."""
-        results = work(flowing, found)
+        """What flows back through one step: what to add up for add_read, the carry's, and numbered results for over_time."""
+        sums, results = work(flowing, found)
         numbered = dict(zip(work.outputs, results, strict=True))
-        trees = jax.tree.unflatten(jax.tree.structure(self.cotangents), results)
-        return trees, {n: numbered[n] for n in self._through_time(work)}
+        dstart, *_ = jax.tree.unflatten(jax.tree.structure(self.cotangents[1:]), results)
+        return sums, dstart, {n: numbered[n] for n in self._through_time(work)}
 
     def _through_time(self, work):
         """Numbers of the results that are wanted for every step: gradients of u and r, which often are the same."""
-        return work.outputs[len(jax.tree.leaves(self.cotangents[:2])) :]
+        return work.outputs[len(jax.tree.leaves(self.cotangents[1])) :]
+
+    def add_read(self, dparams, totals):
+        """Adds to a gradient of all parameters that of those which the gate reads."""
+        leaves, structure = jax.tree.flatten(dparams)
+        for i, leaf in zip(self.read, jax.tree.unflatten(jax.tree.structure(self.cotangents[0]), totals), strict=True):
+            leaves[i] = leaves[i] if leaf is None else leaves[i] + leaf
+        return jax.tree.unflatten(structure, leaves)
 
     def over_time(self, work, results):
         """The gradients of us and rs from the stacked results."""
@@ -273,9 +279,12 @@ class _Derivative:
         return jax.tree.unflatten(jax.tree.structure(self.cotangents[2:]), leaves)
 
 
-def _is_costly(primitive, *_, **__):
-    """What the forward loop keeps for the backward one: results dear to compute; sums and products are computed again."""
-    return primitive.name in _COSTLY
+def _is_costly(primitive, *_, **params):
+    """What the forward loop keeps for the backward one: results dear to compute, and parts of what it reads.
+
+    Sums and products are computed again.
+    """
+    return primitive.name in _COSTLY or (primitive.name == "name" and params["name"] == pieces.PART)
 
 
 def _real(tree):

@@ -8,6 +8,11 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from seqjax.engines.factors import bind
+
+PART = "a part of what a gate reads"
 
 _BEFORE = {"add", "sub", "mul", "convert_element_type"}  # what may be done to all of an input before it is cut
 
@@ -45,3 +50,31 @@ def whole(parts, structure):
     """The inputs of a step from their parts; what is sliced from them XLA takes from the parts themselves."""
     leaves = [part[0] if len(part) == 1 else jnp.concatenate(part, axis=-1) for part in parts]
     return jax.tree.unflatten(structure, leaves)
+
+
+def named(gate):
+    """The same gate, in which parts of u and r, or of their sum, are called PART.
+
+    A derivative that needs one of them again, such as r_n of a GRU, can then keep that part alone in the place of all.
+    """
+
+    def function(*arguments):
+        closed, shape = jax.make_jaxpr(gate, return_shape=True)(*arguments)
+        leaves, jaxpr = jax.tree.leaves(arguments), closed.jaxpr
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *leaves], strict=True))
+        linear = set(jaxpr.invars[len(jax.tree.leaves(arguments[:2])) :])
+
+        def read(atom):
+            return atom.val if hasattr(atom, "val") else values[atom]
+
+        for equation in jaxpr.eqns:
+            results = bind(equation, *map(read, equation.invars))
+            name, touched = equation.primitive.name, any(v in linear for v in equation.invars if not hasattr(v, "val"))
+            if touched and name in ("split", "slice"):
+                results = [checkpoint_name(x, PART) for x in results]
+            elif touched and name in _BEFORE:
+                linear.add(equation.outvars[0])
+            values.update(zip(equation.outvars, results, strict=True))
+        return jax.tree.unflatten(jax.tree.structure(shape), list(map(read, jaxpr.outvars)))
+
+    return function
