@@ -20,8 +20,8 @@ def in_pieces(stops, asked):
         f_0(s) = [s = \mathrm{start}], \qquad
         f_k(t) = \sum_{j < k} \sum_s f_j(s)\, p(t \mid s, \mathrm{sentences}\ j+1, \ldots, k)
 
-    sums over all ways to cut k sentences. It is no distribution: those ways are not weighed against each other. Nor need p be
-    one: where a speaker is asked too, it says how well a walk and its words fit.
+    sums over all ways to cut k sentences. It is no distribution: those ways are not weighed against each other. Nor need p
+    be one: where a speaker is asked too, it says how well a walk and its words fit.
 
     Args:
       stops: follows pieces, ``[(words, state), ...] -> [{state: nats}, ...]``.

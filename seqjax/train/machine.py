@@ -64,12 +64,13 @@ On two cores of an AMD EPYC, jax 0.10.1:
 
 sj.train.use_cores(batch_size)
     One device a core, the batch split over them; XLA's flag for it is --xla_force_host_platform_device_count.
-    Gradients of one layer take 0.69 to 1.06 of the time, a training step of two LSTM layers of 320 takes 0.70 to 0.89.
+    Gradients of one layer take 0.69 to 1.06 of the time, a training step of two LSTM layers of 320 takes 0.70 to 0.89;
+    on an Intel Xeon 0.57 to 1.00 and 0.70.
 sj.train.keep_memory()
     Memory that is freed is kept. A training step of two LSTM layers of 320 takes 0.8 of the time; on an Intel Xeon
-    gradients of one layer whose temporary results have 50 MB and more take 0.78 to 0.93, smaller ones 0.95 to 1.11.
+    gradients of one layer whose temporary results have 50 MB and more take 0.78 to 0.94, smaller ones 0.95 to 1.12.
 
-Beside keep_memory, gradients of one layer:
+Beside keep_memory, gradients of one layer; on the Xeon all five take 0.92 to 1.03:
     --xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_RUNTIME  0.90 to 0.97, as much as the same setting differs from run to run
     --xla_cpu_multi_thread_eigen=false                0.98 to 1.00
     --xla_cpu_prefer_vector_width=512                 0.97 to 1.05
