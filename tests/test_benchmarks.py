@@ -126,9 +126,9 @@ def test_the_engine_that_is_chosen_is_one_that_was_measured_to_be_fast():
                 newest[path.stem, line["cell"], *(line[axis] for axis in "TBDH")] = line
     assert newest or jax.default_backend() != "cpu"
     for line in newest.values():
-        assert line["chosen"] == engines.CELLS[line["cell"]](line["H"]).choice(line["T"]).engine, line["case"]
+        chosen = engines.CELLS[line["cell"]](line["H"]).choice(line["T"]).engine
         fastest = min(median for name, (median, *_) in line["results"].items() if name != OURS)
-        assert line["results"][OURS][0] < 1.25 * fastest, line["case"]
+        assert line["results"][chosen][0] < 1.25 * fastest, line["case"]
 
 
 @pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,0", "a,b,c,d", "1,2,3,4,5"])
