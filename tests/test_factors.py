@@ -154,6 +154,7 @@ TOTALS = {  # and whether a sum over the batch is left for after the loop
         False,
     ),
     "sums of sums": (lambda f, v, x: [jnp.sum(jnp.sum(x[0] * v[1], 1), keepdims=True)[:, None]], True),
+    "sums side by side": (lambda f, v, x: [jnp.concatenate([jnp.sum(v[0] * x[0], 0), jnp.sum(x[1], 0)])], True),
     "a sum that is needed": (lambda f, v, x: [a := jnp.sum(v[0] * x[0], 0), jnp.sum(v[1], 0) * a], True),
     "a product of a sum": (lambda f, v, x: [jnp.sum(v[0] * x[0], 0) * f[0]], False),
     "no sum": (lambda f, v, x: [v[0] * x[0], x[1]], True),

@@ -185,6 +185,10 @@ class _Splitter:
         name, aval, (value, *rest) = equation.primitive.name, equation.outvars[0].aval, values
         if name in ("add", "add_any") and all(isinstance(value, Later) for value in values):
             return Later(value.parts + rest[0].parts, aval)
+        if name in ("concatenate", "stack") and all(isinstance(v, Later) for v in values):
+            zeros = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in values]
+            alone = [lambda x, i=i: bind(equation, *zeros[:i], x, *zeros[i + 1 :])[0] for i in range(len(values))]
+            return Later([part for v, then in zip(values, alone, strict=True) for part in v.then(then, aval).parts], aval)
         if isinstance(value, Known) or not all(isinstance(other, Known) and other.zero for other in rest):
             return None
         if name == "reduce_sum" and not isinstance(value, Later):
