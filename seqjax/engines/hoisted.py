@@ -170,7 +170,7 @@ class _Derivative:
     def __init__(self, gate, recur, params, carry, u):
         leaves, structure = jax.tree.flatten(params)
         r = jax.eval_shape(recur, params, carry)
-        self.recur, self.read = recur, _leaves_read(gate, params, carry, u, r)
+        self.recur, self.read, named = recur, _leaves_read(gate, params, carry, u, r), pieces.named(gate)
 
         def on_read(read, start, u, r):
             full = list(leaves)
@@ -178,8 +178,7 @@ class _Derivative:
                 full[i] = leaf
             return named(jax.tree.unflatten(structure, full), start, u, r)
 
-        named = pieces.named(gate)
-        self.gate = jax.checkpoint(on_read, policy=_is_costly, prevent_cse=False)
+        self.gate = jax.checkpoint(on_read, policy=_is_kept, prevent_cse=False)
         arguments = jax.eval_shape(lambda *a: a, self.leaves_read(params), carry, u, r)
         closed, (self.outputs, _) = jax.make_jaxpr(self._linearized, return_shape=True)(*arguments)
         self._find(closed, {"read": arguments[0], "start": carry, "u": u, "r": r})
@@ -279,7 +278,7 @@ class _Derivative:
         return jax.tree.unflatten(jax.tree.structure(self.cotangents[2:]), leaves)
 
 
-def _is_costly(primitive, *_, **params):
+def _is_kept(primitive, *_, **params):
     """What the forward loop keeps for the backward one: results dear to compute, and parts of what it reads.
 
     Sums and products are computed again.

@@ -110,9 +110,8 @@ class Checkpoints:
             _same_shapes(tree, example)
         except Exception as error:  # whatever the file system and the decoders come up with
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            cause = (
-                error if len(str(error)) < 2000 else None
-            )  # Orbax prints all arrays of a tree that is not the expected one
+            # Of a tree that is not the expected one Orbax prints all arrays.
+            cause = error if len(str(error)) < 2000 else None
             raise CorruptCheckpointError(f"{path}: this checkpoint is refused: {reason}") from cause
         return _from_host(tree, like), record["about"]
 
