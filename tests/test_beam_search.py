@@ -73,6 +73,7 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(case, seed):
 FORBID = {tuple(case[2]): decode.forbid(*case[2]) for case in EXHAUSTIVE.values()}  # the same object compiles once
 
 TOUR = decode.no_repeat(free=(6,))
+MANY = 1100  # symbols: so many that the likeliest are looked for in blocks
 SEARCHES = {
     "penalties": (
         {"width": 4, "n_best": 2, "stop": (6, 2), "length_penalty": 0.6, "coverage_penalty": 0.2},
@@ -86,6 +87,10 @@ SEARCHES = {
         {"width": 5, "n_best": 5, "stop": 6, "constrain": TOUR},
         lambda tokens: [token for token in range(7) if token not in tokens or token == 6],
     ),
+    "many_symbols": (
+        {"width": 2, "n_best": 2, "stop": 6, "min_length": 3, "length_penalty": 0.3},
+        lambda tokens: [token for token in range(MANY) if token != 6 or len(tokens) > 1],
+    ),
 }
 
 
@@ -95,7 +100,7 @@ SEARCHES = {
 def test_a_narrow_beam_finds_what_a_search_by_hand_finds(case, seed):
     """Which goes on to the very end: stopping early loses nothing."""
     wanted, allowed = case
-    weights, carry = writers.weights(seed, 7), writers.carries(seed)
+    weights, carry = writers.weights(seed, 1 + max(allowed((0, 1, 2)))), writers.carries(seed)
     found = compiled(decode.beam_search, length=6, **wanted)(weights, carry)
     stop = np.atleast_1d(wanted["stop"]).tolist()
     alpha, beta = wanted.get("length_penalty", 0.0), wanted.get("coverage_penalty", 0.0)

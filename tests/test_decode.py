@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqjax.decode import choose, greedy, sample
+from seqjax.decode.largest import FEW, largest
 
 V, B, F = 6, 3, 5
 
@@ -150,6 +151,21 @@ def test_what_is_drawn_is_allowed_and_what_is_allowed_is_drawn(order, gaps, want
     assert likely <= set(np.flatnonzero(found)), "all of it"
     deviation = np.sqrt(probabilities * (1 - probabilities) / DRAWS)
     assert (np.abs(found - probabilities) <= 6 * deviation + 0.01).all(), "in its share"
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.sampled_from([FEW - 1, 2 * FEW - 7, 4 * FEW, 5 * FEW + 5]),
+    count=st.integers(1, 4),
+    spread=st.sampled_from([0.0, 0.5, 1.5, 1e4]),  # the smaller, the more of them are equal
+    seed=st.integers(0, 1000),
+)
+def test_the_largest_are_those_of_a_plain_search(size, count, spread, seed):
+    rng = np.random.default_rng(seed)
+    x = np.round(spread * rng.exponential(size=(2, 3, size))).astype(np.float32)
+    x[rng.random(x.shape) < rng.choice([0.0, 0.5, 0.999])] = -np.inf
+    for found, expected in zip(largest(x, count), jax.lax.top_k(x, count), strict=True):
+        assert np.array_equal(found, expected)
 
 
 def test_rows_have_their_own_nuclei():

@@ -1,6 +1,7 @@
 """Beam search: several hypotheses of each sequence at once, of one memory."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from seqjax.decode import asking
+from seqjax.decode.largest import FEW, largest
 from seqjax.decode.problem import Problem, pose
 
 
@@ -200,10 +202,10 @@ class _Search:
         carry, logits, weights = self.expand(live.carry, live.token)
         coverage = None if weights is None else live.coverage + weights.astype(problem.dtype)
         allowed = jax.vmap(lambda limits: problem.allowed(limits, state.step), axis_size=self.width)(live.limits)
-        scores = live.log_probability[..., None] + problem.log_probabilities(logits, allowed)
-        found = self.candidates(scores, state.step)
-        kept = self.keep(state.kept, found, coverage, state.step + 1)
-        live, places = self.survive(found, carry, live.limits, coverage)
+        found = self.candidates(live.log_probability, logits, allowed, state.step)
+        some_end = functools.partial(self.some_end, coverage=coverage, length=state.step + 1)
+        kept, going = lax.cond(jnp.any(found.ended), some_end, self.all_go_on, state.kept, found)
+        live, places = self.survive(going, carry, live.limits, coverage)
         tokens, places = (
             trail.at[state.step].set(new) for trail, new in ((state.tokens, live.token), (state.places, places))
         )
@@ -218,24 +220,36 @@ class _Search:
 
         return jax.vmap(one)(carry, token)
 
-    def candidates(self, scores, step):
+    def candidates(self, so_far, logits, allowed, step):
         """The best continuations, best first: as many as leave W that go on, however many of them end."""
-        W, B, V = scores.shape
-        count = min(W * (1 + len(self.problem.stop)), W * V)
-        scores, index = lax.top_k(jnp.moveaxis(scores, 0, 1).reshape(B, W * V), count)
-        scores, index = scores.T, index.T
-        token = (index % V).astype(self.problem.token.dtype)
-        return _Found(scores, index // V, token, self.problem.stops(token) | (step + 1 == self.problem.length))
+        W, _, V = logits.shape
+        count, token = min(W * (1 + len(self.problem.stop)), W * V), None
+        chosen = jnp.where(allowed, logits, -jnp.inf)
+        if FEW * count <= V:  # of one hypothesis logits rank as log-probabilities do
+            chosen, token = largest(chosen, count)
+        scores = so_far[..., None] + self.problem.log_probabilities(logits, chosen)
+        scores, index = largest(_side_by_side(scores), count)
+        place, which = index // chosen.shape[-1], index % chosen.shape[-1]
+        token = which if token is None else jnp.take_along_axis(_side_by_side(token), index, axis=-1)
+        scores, place, token = scores.T, place.T, token.T.astype(self.problem.token.dtype)
+        return _Found(scores, place, token, self.problem.stops(token) | (step + 1 == self.problem.length))
 
-    def survive(self, found, carry, limits, coverage):
-        """The W best that have not ended, and what they had been in the beam."""
-        going = jnp.where(found.ended, -jnp.inf, found.log_probability)
-        log_probability, order = _best(going, self.width)
+    def all_go_on(self, kept, found):
+        """What is kept, and the W continuations that live on."""
+        return kept, _Going(*jax.tree.map(lambda x: x[: self.width], found)[:3])
+
+    def some_end(self, kept, found, coverage, length):
+        """The same where some of them end."""
+        going, order = _best(jnp.where(found.ended, -jnp.inf, found.log_probability), self.width)
         place, token = (jnp.take_along_axis(x, order, axis=0) for x in (found.place, found.token))
+        return self.keep(kept, found, coverage, length), _Going(going, place, token)
+
+    def survive(self, going, carry, limits, coverage):
+        """The hypotheses that live on, and what they had been in the beam."""
         row = jnp.arange(self.problem.batch)
-        carry, limits, coverage = jax.tree.map(lambda leaf: leaf[place, row], (carry, limits, coverage))
-        limits = jax.vmap(self.problem.constraint.after)(limits, token)
-        return _Live(carry, token, log_probability, limits, coverage), place
+        carry, limits, coverage = jax.tree.map(lambda leaf: leaf[going.place, row], (carry, limits, coverage))
+        limits = jax.vmap(self.problem.constraint.after)(limits, going.token)
+        return _Live(carry, going.token, going.log_probability, limits, coverage), going.place
 
     def keep(self, kept, found, coverage, length):
         """The best finished hypotheses, old and new. Only the W best continuations may end one."""
@@ -271,6 +285,14 @@ class _Search:
         return jnp.moveaxis(tokens, 1, 0)
 
 
+class _Going(NamedTuple):
+    """Continuations that live on, ``[W, B]`` each."""
+
+    log_probability: jax.Array
+    place: jax.Array  # of what they continue
+    token: jax.Array
+
+
 class _Found(NamedTuple):
     """Continuations of the beam, ``[K, B]`` each."""
 
@@ -278,6 +300,11 @@ class _Found(NamedTuple):
     place: jax.Array  # of what they continue
     token: jax.Array
     ended: jax.Array
+
+
+def _side_by_side(x):
+    """What hypotheses ``[W, B, K]`` have, as one row of each sequence, ``[B, W * K]``."""
+    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)
 
 
 def _best(values, count):

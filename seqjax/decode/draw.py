@@ -10,6 +10,7 @@ from jax import lax
 
 from seqjax import masks
 from seqjax.decode import asking
+from seqjax.decode.largest import largest
 from seqjax.decode.problem import pose
 from seqjax.precision import at_least_float32
 
@@ -114,21 +115,26 @@ def greedy(step, carry, token, *, length, stop=(), pad=None, min_length=0, prefi
     """
     asked = {"prefix": prefix, "prefix_mask": prefix_mask, "min_length": min_length, "constrain": constrain}
     problem = pose("greedy", step, carry, token, length=length, stop=stop, pad=pad, alone=False, **asked)
-    return _write(problem, lambda key, logits: jnp.argmax(logits, axis=-1), None)
+    return _write(problem, lambda key, logits: _likeliest(logits), None)
 
 
 def choose(key, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None):
     """One symbol from logits ``[B, V]``: int ``[B]``. Settings as for :func:`sample`."""
     if temperature == 0:
-        return jnp.argmax(logits, axis=-1)
+        return _likeliest(logits)
     logits = logits.astype(at_least_float32(logits.dtype)) / temperature  # noise of bfloat16 has 128 values
     if top_k is not None and top_k < logits.shape[-1]:
-        logits = jnp.where(logits < lax.top_k(logits, top_k)[0][..., -1:], -jnp.inf, logits)
+        logits = jnp.where(logits < largest(logits, top_k)[0][..., -1:], -jnp.inf, logits)
     if top_p is not None and top_p < 1:
         logits = jnp.where(_outside(logits, top_p), -jnp.inf, logits)
     if min_p:
         logits = jnp.where(logits < jnp.max(logits, axis=-1, keepdims=True) + math.log(min_p), -jnp.inf, logits)
     return jax.random.categorical(key, logits)
+
+
+def _likeliest(logits):
+    _, token = largest(logits, 1)
+    return token[..., 0]
 
 
 def _outside(logits, top_p):
@@ -158,9 +164,9 @@ def _write(problem, pick, keys):
 def _next(problem, pick, state, step, key):
     """The state after one more symbol, and what is written: of a finished sequence padding, and all else stays."""
     moving, _, logits = problem.advance(state.carry, state.token)
-    allowed = problem.allowed(state.limits, step)
-    token = pick(key, jnp.where(allowed, logits, -jnp.inf)).astype(state.token.dtype)
-    score = jnp.take_along_axis(problem.log_probabilities(logits, allowed), token[:, None], axis=-1)[:, 0]
+    allowed = jnp.where(problem.allowed(state.limits, step), logits, -jnp.inf)
+    token = pick(key, allowed).astype(state.token.dtype)
+    score = problem.log_probabilities(logits, jnp.take_along_axis(allowed, token[:, None], axis=-1))[:, 0]
     valid = ~state.finished if problem.stop else None
     said = masks.hold(valid, token, jnp.full_like(token, problem.pad))
     after = _State(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from seqjax.decode import asking, constraints
 from seqjax.decode.fixed import Parts, examine
@@ -49,12 +50,14 @@ class Problem(NamedTuple):
         """bool ``[B, V]``."""
         return jnp.broadcast_to(self.constraint.allowed(limits, step, self.symbols), (self.batch, self.symbols))
 
-    def log_probabilities(self, logits, allowed):
-        """Of the model itself, whatever is allowed; minus infinity for what is not."""
-        there = logits != -jnp.inf
-        some = there.any(axis=-1, keepdims=True)  # of a step without any symbol the logarithms were NaN
-        logs = jax.nn.log_softmax(jnp.where(some, logits, 0).astype(self.dtype))
-        return jnp.where(allowed & there, logs, -jnp.inf)
+    def log_probabilities(self, logits, chosen):
+        """Of symbols that have these logits ``[B, K]``, minus infinity for none, beside all those of a step ``[B, V]``."""
+        top = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)).astype(self.dtype)
+        none = top == -jnp.inf  # of a step without any symbol the logarithm were NaN
+        top = jnp.where(none, 0, top)
+        total = jnp.sum(jnp.exp(logits.astype(self.dtype) - top), axis=-1, keepdims=True)
+        normalizer = top + jnp.log(jnp.where(none, 1, total))
+        return jnp.where(chosen == -jnp.inf, -jnp.inf, chosen.astype(self.dtype) - normalizer)
 
     def stops(self, token):
         """Which of these symbols end their sequence."""
