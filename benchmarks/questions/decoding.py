@@ -1,8 +1,9 @@
 """Writing T symbols greedily and with a beam of 5: an LSTM that attends to a memory, compiled, and in a loop of PyTorch's.
 
 A size T,B,D,H has a memory of T positions, and is asked with few symbols and with many, V. No sequence stops before T
-symbols, so that all write as much: T * B a batch. "seqjax, a copy each" is a beam whose step computes the memory anew, so
-that each hypothesis has its own. PyTorch's loop is the plain one, eager; it repeats the memory once, before the first step.
+symbols, so that all write as much: T * B a batch. On several devices each writes for a part of the batch. "seqjax, a copy
+each" is a beam whose step computes the memory anew, so that each hypothesis has its own. PyTorch's loop is the plain one,
+eager; it repeats the memory once, before the first step.
 """
 
 import functools
@@ -11,10 +12,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 import seqjax as sj
 from benchmarks import torch_peer
-from benchmarks.layers import OURS
+from benchmarks.layers import OURS, on
 from benchmarks.measure import Case, Program
 from benchmarks.specs import Size
 
@@ -72,8 +74,23 @@ def _step(cell, weights, carry, token, *, copy=False):
     return (state, 1.0 * memory if copy else memory), mixed @ weights["head"] + weights["bias"]
 
 
-def _program(run):
-    return Program(lambda: jax.block_until_ready(run()), lambda result: result[1])
+def _program(run, *arguments):
+    compiled = jax.jit(run).lower(*arguments).compile()
+    return Program(lambda: jax.block_until_ready(compiled(*arguments)), lambda result: result[1])
+
+
+def _on_all_devices(run, weights, carry):
+    """The program of ``run(weights, carry)`` with the batch split over all devices, by its name; none where it can't be."""
+    devices, batch = len(jax.devices()), len(carry[1])
+    if devices == 1 or batch % devices:
+        return
+    mesh = jax.make_mesh((devices,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    axes = [len(leaf.shape) - 1 for leaf in jax.eval_shape(run, weights, carry)]  # the batch comes last in what is written
+    inputs = PartitionSpec(), PartitionSpec("batch")
+    outputs = tuple(PartitionSpec(*[None] * axis, "batch") for axis in axes)
+    split = jax.shard_map(run, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+    arguments = [jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in zip((weights, carry), inputs, strict=True)]
+    yield on(OURS, devices), _program(split, *arguments)
 
 
 def _start(carry):
@@ -99,20 +116,23 @@ def _greedy(cell, weights, carry, length):
             tokens.append(token)
         return np.stack(tokens), score
 
-    yield OURS, _program(functools.partial(jax.jit(whole), weights, carry))
-    yield f"{OURS}, step by step", _program(stepwise)
+    yield OURS, _program(whole, weights, carry)
+    yield from _on_all_devices(whole, weights, carry)
+    yield f"{OURS}, step by step", Program(lambda: jax.block_until_ready(stepwise()), lambda result: result[1])
 
 
 def _beam(cell, weights, carry, length):
     """A beam of one memory, and one of a memory for each hypothesis."""
 
-    def search(weights, carry, copy):
+    def search(copy, weights, carry):
         step = functools.partial(_step, cell, weights, copy=copy)
         found = sj.decode.beam_search(step, carry, _start(carry), width=WIDTH, n_best=WIDTH, length=length)
         return found.tokens, found.log_probabilities
 
-    for name, copy in ((OURS, False), (f"{OURS}, a copy each", True)):
-        yield name, _program(functools.partial(jax.jit(search, static_argnums=2), weights, carry, copy))
+    own = functools.partial(search, False)
+    yield OURS, _program(own, weights, carry)
+    yield from _on_all_devices(own, weights, carry)
+    yield f"{OURS}, a copy each", _program(functools.partial(search, True), weights, carry)
 
 
 def _torch(search, cell, weights, carry, length):
