@@ -41,18 +41,22 @@ def in_chunks(run, steps, carry, inputs, *, reverse=False):
 
 
 def scan_into(step, carry, inputs, stacks, rows):
-    """``lax.scan(step, carry, inputs)`` whose results are written into these ``rows`` of ``stacks``, which are returned.
+    """``lax.scan(step, carry, inputs)`` whose results are written into ``rows`` of ``stacks``, which are returned.
 
-    A scan of scans would stack the results of each chunk, and then copy them into those of all.
+    A scan of scans would stack the results of each chunk, and then copy them into those of all. Rows are the same for all
+    stacks, or a tree of which each leaf is for a part of them.
     """
 
     def write(state, now):
-        (carry, stacks), (inputs, row) = state, now
+        (carry, stacks), (inputs, rows) = state, now
         carry, results = step(carry, inputs)
 
-        def put(stack, result):
-            return lax.dynamic_update_index_in_dim(stack, result, row, 0, allow_negative_indices=False)
+        def put(row, stacks, results):
+            def put_one(stack, result):
+                return lax.dynamic_update_index_in_dim(stack, result, row, 0, allow_negative_indices=False)
 
-        return (carry, jax.tree.map(put, stacks, results)), None
+            return jax.tree.map(put_one, stacks, results)
+
+        return (carry, jax.tree.map(put, rows, stacks, results)), None
 
     return lax.scan(write, (carry, stacks), (inputs, rows))[0]

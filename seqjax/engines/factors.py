@@ -19,10 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.engines import products
+from seqjax.engines.jaxprs import CALLS, bind, inner, is_literal
 
 _SMALL_BLOCK = 512  # numbers; see _one_of_two
-
-CALLS = {"checkpoint", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
 
 
 @dataclasses.dataclass(eq=False)  # these three are told apart by identity, not by what they hold
@@ -153,7 +152,7 @@ class _Splitter:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
         def read(atom):
-            if hasattr(atom, "val"):  # a literal
+            if is_literal(atom):
                 return Known(atom.val, False, zero=bool(jnp.ndim(atom.val) == 0 and atom.val == 0))
             return env[atom]
 
@@ -165,8 +164,8 @@ class _Splitter:
     def apply(self, equation, values):
         name = equation.primitive.name
         if name in CALLS:
-            inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-            return self.run(getattr(inner, "jaxpr", inner), [Known(x, False) for x in getattr(inner, "consts", ())], values)
+            jaxpr, consts = inner(equation)
+            return self.run(jaxpr, [Known(x, False) for x in consts], values)
         if all(isinstance(value, Known) for value in values):
             results = bind(equation, *[value.value for value in values])
             zero = name == "broadcast_in_dim" and values[0].zero
@@ -316,12 +315,6 @@ def _one_of_two(which, first, last, factor):
     """
     blocks = jnp.where(np.array(which)[:, None], last[..., None, :], first[..., None, :])
     return [blocks.reshape(*first.shape[:-1], -1) * factor]
-
-
-def bind(equation, *values):
-    """The results of an equation of a jaxpr."""
-    results = equation.primitive.bind(*values, **equation.primitive.get_bind_params(equation.params))
-    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _or_one(factor, dtype):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from seqjax.engines.factors import bind
+from seqjax.engines.jaxprs import bind, is_literal
 
 PART = "a part of what a gate reads"
 
@@ -65,11 +65,11 @@ def named(gate):
         linear = set(jaxpr.invars[len(jax.tree.leaves(arguments[:2])) :])
 
         def read(atom):
-            return atom.val if hasattr(atom, "val") else values[atom]
+            return atom.val if is_literal(atom) else values[atom]
 
         for equation in jaxpr.eqns:
             results = bind(equation, *map(read, equation.invars))
-            name, touched = equation.primitive.name, any(v in linear for v in equation.invars if not hasattr(v, "val"))
+            name, touched = equation.primitive.name, any(v in linear for v in equation.invars if not is_literal(v))
             if touched and name in ("split", "slice"):
                 results = [checkpoint_name(x, PART) for x in results]
             elif touched and name in _BEFORE:

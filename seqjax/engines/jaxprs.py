@@ -1,0 +1,69 @@
+"""Reading a jaxpr: its equations one by one, and those that lead from values that are known to others that are wanted."""
+
+CALLS = {"checkpoint", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
+
+_CHEAP = {
+    *("abs", "acos", "add", "add_any", "and", "asin", "atan", "atan2", "broadcast_in_dim", "cbrt", "clamp", "concatenate"),
+    *("convert_element_type", "copy", "cos", "cosh", "div", "eq", "erf", "exp", "exp2", "expm1", "ge", "gt", "integer_pow"),
+    *("is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "name", "ne", "neg", "not"),
+    *(
+        "optimization_barrier",
+        "or",
+        "pad",
+        "pow",
+        "reduce_max",
+        "reduce_precision",
+        "reduce_sum",
+        "reshape",
+        "rsqrt",
+        "select_n",
+    ),
+    *("sign", "sin", "sinh", "slice", "split", "sqrt", "square", "squeeze", "sub", "tan", "tanh", "transpose", "xor"),
+}
+
+
+def bind(equation, *values):
+    """The results of an equation of a jaxpr."""
+    results = equation.primitive.bind(*values, **equation.primitive.get_bind_params(equation.params))
+    return list(results) if equation.primitive.multiple_results else [results]
+
+
+def inner(equation):
+    """The jaxpr that an equation calls."""
+    called = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    return getattr(called, "jaxpr", called), getattr(called, "consts", ())
+
+
+def is_literal(atom):
+    return hasattr(atom, "val")
+
+
+def path(jaxpr, known, wanted):
+    """The equations from known variables to those wanted, in order; None where there are none, or costly ones among them.
+
+    Cheap are those that work on the numbers of each step, such as activations, and not products of matrices.
+    """
+    equations, missing = [], {v for v in wanted if not is_literal(v)} - known
+    for equation in reversed(jaxpr.eqns):
+        if missing.isdisjoint(equation.outvars):
+            continue
+        if not _is_cheap(equation):
+            return None
+        equations.append(equation)
+        missing -= set(equation.outvars)
+        missing |= {v for v in equation.invars if not is_literal(v)} - known
+    return None if missing else equations[::-1]
+
+
+def _is_cheap(equation):
+    name = equation.primitive.name
+    return name in _CHEAP or (name in CALLS and all(map(_is_cheap, inner(equation)[0].eqns)))
+
+
+def follow(equations, values):
+    """The values of variables, those of a path among them."""
+    values = dict(values)
+    for equation in equations:
+        results = bind(equation, *[v.val if is_literal(v) else values[v] for v in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    return values
