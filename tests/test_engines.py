@@ -274,6 +274,62 @@ def test_gradients_of_a_users_cell_equal_those_of_the_plain_scan(seed):
         chex.assert_trees_all_close(*found, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("rows", "own"), [(2, ["c"]), (2000, ["c", "h"])])
+def test_a_loop_keeps_nothing_that_follows_from_the_rest(rows, own):
+    """Of a small LSTM the memory cells and the gates; of a large one the outputs too, but not tanh(c)."""
+    cell, xs = sj.LSTM(3), jnp.ones((7, rows, 5))
+    params = cell.init(jax.random.key(0), xs)
+    carry = cell.initial_carry(params, (rows,))
+    program = jax.make_jaxpr(jax.grad(lambda p: jnp.sum(cell.apply(p, carry, xs)[1] ** 2)))(params)
+    (loop,) = [e for e in equations(program.jaxpr) if e.primitive.name == "scan" and not e.params["reverse"]]
+    stacked = sorted(v.aval.shape for v in loop.outvars if v.aval.ndim == 3)
+    assert stacked == sorted([(7, rows, 12), *[(8, rows, 3) for _ in own]])
+
+
+ODD = {  # what a step gives, from its state h, what came in and the product
+    "an_output_that_follows": lambda params, h, u, r: (jnp.tanh(u + r), jnp.tanh(params["scale"] * jnp.tanh(u + r))),
+    "an_output_of_the_start": lambda params, h, u, r: (jnp.tanh(u + r), h * h),
+    "a_constant": lambda params, h, u, r: (jnp.tanh(u + r), jnp.ones(h.shape)),
+    "numbers": lambda params, h, u, r: (jnp.clip(u + r, -1, 1), jnp.argmax(u + r, -1)),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ODD)
+def test_any_gate_has_the_gradients_of_the_plain_scan(name, masked):
+    """Beside h there are a state that follows from it, one that stays what it was, and one that is the same for all."""
+
+    def gate(params, carry, u, r):
+        h, y = ODD[name](params, carry[0], u, r)
+        return (h, 2 * jnp.sin(h), carry[2], jnp.zeros_like(carry[3])), y
+
+    def recur(params, carry):
+        return (carry[0] * carry[2] + carry[1]) @ params["recurrent_kernel"]
+
+    def step(carry, u, params):
+        return gate(params, carry, u, recur(params, carry))
+
+    def run(engine, params, h, us, fresh):
+        begin, again = ((h, h + 1, h - 2, h) for h in (h, fresh))
+        cells = jnp.arange(T * B).reshape(T, B)
+        places = {"mask": cells % 3 > 0, "resets": cells % 4 == 1, "fresh": again} if masked else {}
+        if engine == "scan":
+            return engines.scan(functools.partial(step, params=params), begin, us, **places)
+        return engines.hoisted(recur, gate, params, begin, us, **places)
+
+    def loss(engine, *arguments):
+        carry, y = run(engine, *arguments)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in (*carry, y))
+
+    with jax.enable_x64(True):
+        found, expected = (
+            jax.jit(jax.value_and_grad(functools.partial(loss, engine), (0, 1, 2, 3)))(*case())
+            for engine in ("hoisted", "scan")
+        )
+        close(found, expected)
+        close(run("hoisted", *case()), run("scan", *case()))
+
+
 @pytest.mark.parametrize("cell", [sj.LSTM, sj.GRU, sj.Elman])
 def test_backward_loop_of_hoisted_carries_no_weight_gradient_and_computes_no_activation(cell):
     weights = cell(4).init(jax.random.key(0), jnp.ones((1, 1, 3)))["recurrent_kernel"].shape

@@ -70,42 +70,43 @@ class Derivative:
         self.reads_inputs = any(self.places.get(v, ("",))[0] == "u" for v in self.residuals)
 
     def _let_wait(self, jaxpr, may_wait):
-        """Decides which results of a step the loop keeps: not those that follow from others, as h and tanh(c) of an LSTM do.
+        """Decides what of a step the loop keeps: nothing that follows from the rest without a product, as tanh(c) and h do.
 
         XLA on a CPU runs a loop of at most eight small programs on one thread, and hands those of a longer one to several.
-        An LSTM's has eight so, not thirteen, and takes 0.3 to 0.8 of the time; of large blocks up to 1.3 times.
+        An LSTM's has eight so, not thirteen, and takes 0.3 to 0.8 of the time; of large blocks up to 1.3 times. There
+        states and outputs do not wait.
         """
         inputs, outputs = set(self.places), {*self.states, *self.ys}
         results = dict.fromkeys(v for v in [*self.states, *self.ys, *self.residuals] if v not in inputs)
         there = {v for v, (name, _) in self.places.items() if name in ("read", "constant")}
-        keepable = there | {v for v in results if v in self.states or v in self.residuals}
-        waiting: dict[Any, None] = {}
+        known = there | {v for v in results if v in self.states or v in self.residuals}
+        waiting = []
         for v in reversed(results) if may_wait else ():
-            small = v.aval.size <= _FEW or v not in outputs
-            if small and path(jaxpr, keepable - waiting.keys() - {v}, [v]) is not None:
-                waiting[v] = None
+            if (v.aval.size <= _FEW or v not in outputs) and path(jaxpr, known - {v}, [v]) is not None:
+                waiting.append(v)
+                known.discard(v)
+        unkept = {*self.states, *waiting}
         self.kept_states = [i for i, v in enumerate(self.states) if v not in waiting]
-        self.kept_ys = [i for i, v in enumerate(self.ys) if not may_wait or v not in {*self.states, *waiting}]
-        self.own = [self.residuals.index(v) for v in results if v in self.residuals and v not in {*self.states, *waiting}]
+        self.kept_ys = [i for i, v in enumerate(self.ys) if not may_wait or v not in unkept]
+        self.own = [self.residuals.index(v) for v in results if v in self.residuals and v not in unkept]
         self.places |= {v: ("state", i) for i, v in enumerate(self.states) if v not in inputs}
         self.places |= {self.residuals[i]: ("own", n) for n, i in enumerate(self.own)}
         self.waiting = [v for v in waiting if v in outputs]
-        self.to_outputs = path(jaxpr, keepable - waiting.keys(), self.waiting)
-        self.to_residuals = path(
-            jaxpr, keepable - waiting.keys() | {*self.states}, [v for v in waiting if v in self.residuals]
-        )
+        self.to_outputs = path(jaxpr, known, self.waiting)
+        self.to_residuals = path(jaxpr, known | {*self.states}, [v for v in waiting if v in self.residuals])
 
     def run(self, params, start, u, r):
         """One step: the carry, the output, and what has to be stacked of the residuals."""
         (new, y), residuals = self._linearized(self.leaves_read(params), start, u, r)
         return new, y, [residuals[i] for i in self.own]
 
-    def kept_of(self, carry):
+    def kept_of_carry(self, carry):
         """What has to be stacked of a carry."""
         leaves = jax.tree.leaves(carry)
         return [leaves[i] for i in self.kept_states]
 
     def kept_of_output(self, y):
+        """What has to be stacked of an output."""
         leaves = jax.tree.leaves(y)
         return [leaves[i] for i in self.kept_ys]
 

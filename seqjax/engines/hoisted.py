@@ -1,9 +1,9 @@
 """Gated recurrences whose backward loop has one product and little more.
 
 Autodiff of a plain scan carries the dense weight gradient through its backward loop, adds a thin product to it at every step
-and computes the derivative of every gate there. Here the forward loop keeps the results that are dear to compute; all
-factors of the derivative of ``gate`` follow from them in one pass over all steps; the backward loop applies them, and the
-weight gradient is one flattened product after it.
+and computes the derivative of every gate there. Here the forward loop keeps the results that are dear to compute, as few as
+the rest follows from; all factors of the derivative of ``gate`` follow from them in one pass over all steps; the backward
+loop applies them, and the weight gradient is one flattened product after it.
 """
 
 from typing import Any
@@ -78,17 +78,14 @@ class _Hoisted:
         one, length = self.one(params, xs), len(jax.tree.leaves(xs)[0])
         self.derivative = derivative = Derivative(self.gate, self.recur, params, carry, one, mask is None)
         product = _Product(self.recur, params, carry)
+        after = bool(derivative.waiting)  # a step: its state is no copy then; that before it is stacked beside the product
 
         def body(carry, inputs):
             u, valid, reset = inputs
             start = masks.restart(reset, fresh, carry)
             new, y, own = derivative.run(params, start, u, product(start))
-            new = masks.hold(valid, new, start)
-            return new, (
-                derivative.kept_of(new if derivative.waiting else carry),
-                derivative.kept_of_output(masks.zero_unless(valid, y)),
-                own,
-            )
+            new, y = masks.hold(valid, new, start), masks.zero_unless(valid, y)
+            return new, (derivative.kept_of_carry(new if after else carry), derivative.kept_of_output(y), own)
 
         def chunk(state, inputs):
             (carry, stacks), (xs, mask, resets, rows) = state, inputs
@@ -96,11 +93,11 @@ class _Hoisted:
 
         _, (states, ys, own) = jax.eval_shape(body, carry, (one, *_at(0, (mask, resets))))
         stacks = _stacks(length + 1, states), _stacks(length, ys), _stacks(length, own)
-        rows, first = jnp.arange(length), int(bool(derivative.waiting))  # XXX
-        inputs = xs, mask, resets, (rows + first, rows, rows)
+        rows = jnp.arange(length)
+        inputs = xs, mask, resets, (rows + int(after), rows, rows)
         (final, (states, ys, own)), _ = in_chunks(chunk, self.steps, (carry, stacks), inputs)
-        row, leaves = (0, carry) if first else (length, final)
-        states = jax.tree.map(lambda stack, leaf: stack.at[row].set(leaf), states, derivative.kept_of(leaves))
+        row, rest = (0, carry) if after else (length, final)
+        states = jax.tree.map(lambda stack, leaf: stack.at[row].set(leaf), states, derivative.kept_of_carry(rest))
         states, ys = derivative.all_outputs(params, length, carry, (states, ys), own)
         return (final, ys), (params, fresh, xs, states, own, mask, resets)
 
