@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 
 def length_mask(lengths, steps):
@@ -52,6 +53,24 @@ def hold(valid, new, old):
 def restart(reset, fresh, carry):
     """The carry from which a step starts: ``fresh`` where ``reset``, else ``carry``. ``reset=None`` means nowhere."""
     return carry if reset is None else hold(reset, fresh, carry)
+
+
+def held(valid, reset, fresh, made):
+    """``[1 + T, ...]``: a state in a loop that holds and restarts it, from the first one and what each step made of it.
+
+    Steps that do not count may have made anything finite.
+    """
+    if valid is None:
+        return made
+    steps = over(jnp.arange(1, len(made)), valid)
+
+    def last(here):
+        latest = lax.cummax(jnp.where(here, steps, 0), axis=0)
+        return jnp.concatenate([jnp.zeros_like(latest[:1]), latest])
+
+    done = last(valid)
+    state = jnp.take_along_axis(made, over(done, made), axis=0)
+    return state if reset is None else jnp.where(over(last(reset) > done, made), fresh[None], state)
 
 
 def zero_unless(valid, tree):

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from seqjax import masks
 from seqjax.engines import factors, pieces
-from seqjax.engines.jaxprs import follow, is_literal, path
+from seqjax.engines.jaxprs import CHEAP, SAFE, follow, is_literal, path
 
 _READ = "read", "start", "u", "r"  # by a step: leaves of the parameters, the carry, the projected inputs, the product
 _FEW = 4096  # numbers; see Derivative
@@ -25,10 +26,10 @@ class Derivative:
     Args:
       gate, recur: of a cell.
       params, carry, u: of a step.
-      may_wait: whether the loop may leave out what follows from the rest of what it keeps; not where it holds its state.
+      masked: whether the loop holds its state where a step does not count.
     """
 
-    def __init__(self, gate, recur, params, carry, u, may_wait):
+    def __init__(self, gate, recur, params, carry, u, masked):
         leaves, structure = jax.tree.flatten(params)
         r = jax.eval_shape(recur, params, carry)
         self.recur, self.read, named = recur, _leaves_read(gate, params, carry, u, r), pieces.named(gate)
@@ -46,7 +47,7 @@ class Derivative:
         self.states, self.ys = ([next(variables) for _ in jax.tree.leaves(tree)] for tree in self.outputs)
         self.residuals = list(variables)
         self._find(closed, arguments)
-        self._let_wait(closed.jaxpr, may_wait)
+        self._let_wait(closed.jaxpr, masked)
 
     def leaves_read(self, params):
         """The leaves of params that the gate reads; the others have no gradient inside the loop."""
@@ -69,7 +70,7 @@ class Derivative:
         self.constants = [c for _, c in constants]
         self.reads_inputs = any(self.places.get(v, ("",))[0] == "u" for v in self.residuals)
 
-    def _let_wait(self, jaxpr, may_wait):
+    def _let_wait(self, jaxpr, masked):
         """Decides what of a step the loop keeps: nothing that follows from the rest without a product, as tanh(c) and h do.
 
         XLA on a CPU runs a loop of at most eight small programs on one thread, and hands those of a longer one to several.
@@ -80,14 +81,15 @@ class Derivative:
         results = dict.fromkeys(v for v in [*self.states, *self.ys, *self.residuals] if v not in inputs)
         there = {v for v, (name, _) in self.places.items() if name in ("read", "constant")}
         known = there | {v for v in results if v in self.states or v in self.residuals}
+        allowed = SAFE if masked else CHEAP  # a state that is held does not belong to what else is kept of that step
         waiting = []
-        for v in reversed(results) if may_wait else ():
-            if (v.aval.size <= _FEW or v not in outputs) and path(jaxpr, known - {v}, [v]) is not None:
+        for v in reversed(results):
+            if (v.aval.size <= _FEW or v not in outputs) and path(jaxpr, known - {v}, [v], allowed) is not None:
                 waiting.append(v)
                 known.discard(v)
         unkept = {*self.states, *waiting}
         self.kept_states = [i for i, v in enumerate(self.states) if v not in waiting]
-        self.kept_ys = [i for i, v in enumerate(self.ys) if not may_wait or v not in unkept]
+        self.kept_ys = [i for i, v in enumerate(self.ys) if v not in unkept]
         self.own = [self.residuals.index(v) for v in results if v in self.residuals and v not in unkept]
         self.places |= {v: ("state", i) for i, v in enumerate(self.states) if v not in inputs}
         self.places |= {self.residuals[i]: ("own", n) for n, i in enumerate(self.own)}
@@ -95,10 +97,17 @@ class Derivative:
         self.to_outputs = path(jaxpr, known, self.waiting)
         self.to_residuals = path(jaxpr, known | {*self.states}, [v for v in waiting if v in self.residuals])
 
-    def run(self, params, start, u, r):
-        """One step: the carry, the output, and what has to be stacked of the residuals."""
+    def run(self, params, start, u, r, valid):
+        """One step: the carry and the output, and what has to be stacked of the residuals."""
         (new, y), residuals = self._linearized(self.leaves_read(params), start, u, r)
-        return new, y, [residuals[i] for i in self.own]
+        new, own = masks.hold(valid, new, start), [residuals[i] for i in self.own]
+        if valid is not None and self.waiting:  # from what is held, so that nothing else is needed of the step before
+            leaves, structure = jax.tree.flatten(new)
+            values = follow(self.to_outputs, self._values(params, {"state": leaves, "own": own}))
+            for i, (v, before) in enumerate(zip(self.states, jax.tree.leaves(start), strict=True)):
+                leaves[i] = masks.hold(valid, values[v], before) if v in self.waiting else leaves[i]
+            new = jax.tree.unflatten(structure, leaves)
+        return new, masks.zero_unless(valid, y), own
 
     def kept_of_carry(self, carry):
         """What has to be stacked of a carry."""
@@ -110,8 +119,12 @@ class Derivative:
         leaves = jax.tree.leaves(y)
         return [leaves[i] for i in self.kept_ys]
 
-    def all_outputs(self, params, length, first, kept, own):
-        """All states ``[1 + T, ...]``, the first one among them, and outputs ``[T, ...]``, from what was kept of them."""
+    def all_outputs(self, params, length, first, kept, own, held):
+        """All states ``[1 + T, ...]``, the first one among them, and outputs ``[T, ...]``, from what was kept of them.
+
+        ``held`` are the arguments of :func:`seqjax.masks.held` before the states.
+        """
+        mask, resets, fresh = held
         states, ys = (dict(zip(*pair, strict=True)) for pair in zip((self.kept_states, self.kept_ys), kept, strict=True))
         after = [states[i][1:] if i in states else None for i in range(len(self.states))]
 
@@ -120,12 +133,16 @@ class Derivative:
             return [values[v] for v in self.waiting]
 
         found = dict(zip(self.waiting, jax.vmap(of_a_step)(after, own, jnp.arange(length)), strict=True))
+        again = jax.tree.leaves(fresh)
         for i, (v, leaf) in enumerate(zip(self.states, jax.tree.leaves(first), strict=True)):
             if i not in states:
-                states[i] = jnp.zeros((length + 1, *leaf.shape), leaf.dtype).at[0].set(leaf).at[1:].set(found[v])
+                made = jnp.zeros((length + 1, *leaf.shape), leaf.dtype).at[0].set(leaf).at[1:].set(found[v])
+                states[i] = masks.held(mask, resets, again[i] if again else None, made)
             found.setdefault(v, states[i][1:])
-        leaves = [states[i] for i in range(len(states))], [ys[i] if i in ys else found[v] for i, v in enumerate(self.ys)]
-        return tuple(jax.tree.unflatten(jax.tree.structure(tree), x) for tree, x in zip(self.outputs, leaves, strict=True))
+        all_states = [states[i] for i in range(len(states))]
+        all_ys = [ys[i] if i in ys else masks.zero_unless(mask, found[v]) for i, v in enumerate(self.ys)]
+        structures = [jax.tree.structure(tree) for tree in self.outputs]
+        return jax.tree.unflatten(structures[0], all_states), jax.tree.unflatten(structures[1], all_ys)
 
     def _values(self, params, found):
         """Values of variables, by variable, from leaves by name."""

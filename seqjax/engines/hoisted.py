@@ -76,15 +76,14 @@ class _Hoisted:
 
     def forward(self, params, carry, xs, fresh, mask, resets):
         one, length = self.one(params, xs), len(jax.tree.leaves(xs)[0])
-        self.derivative = derivative = Derivative(self.gate, self.recur, params, carry, one, mask is None)
+        self.derivative = derivative = Derivative(self.gate, self.recur, params, carry, one, mask is not None)
         product = _Product(self.recur, params, carry)
         after = bool(derivative.waiting)  # a step: its state is no copy then; that before it is stacked beside the product
 
         def body(carry, inputs):
             u, valid, reset = inputs
             start = masks.restart(reset, fresh, carry)
-            new, y, own = derivative.run(params, start, u, product(start))
-            new, y = masks.hold(valid, new, start), masks.zero_unless(valid, y)
+            new, y, own = derivative.run(params, start, u, product(start), valid)
             return new, (derivative.kept_of_carry(new if after else carry), derivative.kept_of_output(y), own)
 
         def chunk(state, inputs):
@@ -98,7 +97,7 @@ class _Hoisted:
         (final, (states, ys, own)), _ = in_chunks(chunk, self.steps, (carry, stacks), inputs)
         row, rest = (0, carry) if after else (length, final)
         states = jax.tree.map(lambda stack, leaf: stack.at[row].set(leaf), states, derivative.kept_of_carry(rest))
-        states, ys = derivative.all_outputs(params, length, carry, (states, ys), own)
+        states, ys = derivative.all_outputs(params, length, carry, (states, ys), own, (mask, resets, fresh))
         return (final, ys), (params, fresh, xs, states, own, mask, resets)
 
     def backward(self, saved, cotangents):

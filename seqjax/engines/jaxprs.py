@@ -2,23 +2,42 @@
 
 CALLS = {"checkpoint", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
 
-_CHEAP = {
-    *("abs", "acos", "add", "add_any", "and", "asin", "atan", "atan2", "broadcast_in_dim", "cbrt", "clamp", "concatenate"),
-    *("convert_element_type", "copy", "cos", "cosh", "div", "eq", "erf", "exp", "exp2", "expm1", "ge", "gt", "integer_pow"),
-    *("is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "name", "ne", "neg", "not"),
+SAFE = {  # finite for anything finite
     *(
-        "optimization_barrier",
-        "or",
-        "pad",
-        "pow",
-        "reduce_max",
-        "reduce_precision",
-        "reduce_sum",
-        "reshape",
-        "rsqrt",
-        "select_n",
+        "add",
+        "add_any",
+        "and",
+        "broadcast_in_dim",
+        "clamp",
+        "concatenate",
+        "convert_element_type",
+        "copy",
+        "cos",
+        "eq",
+        "erf",
     ),
-    *("sign", "sin", "sinh", "slice", "split", "sqrt", "square", "squeeze", "sub", "tan", "tanh", "transpose", "xor"),
+    *(
+        "ge",
+        "gt",
+        "is_finite",
+        "le",
+        "logistic",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "name",
+        "ne",
+        "neg",
+        "not",
+        "optimization_barrier",
+    ),
+    *("or", "pad", "reduce_max", "reduce_precision", "reduce_sum", "reshape", "select_n", "sign", "sin", "slice", "split"),
+    *("square", "squeeze", "sub", "tanh", "transpose", "xor"),
+}
+CHEAP = SAFE | {  # by the number, as no product of matrices is
+    *("abs", "acos", "asin", "atan", "atan2", "cbrt", "cosh", "div", "exp", "exp2", "expm1", "integer_pow", "log", "log1p"),
+    *("pow", "rsqrt", "sinh", "sqrt", "tan"),
 }
 
 
@@ -38,16 +57,13 @@ def is_literal(atom):
     return hasattr(atom, "val")
 
 
-def path(jaxpr, known, wanted):
-    """The equations from known variables to those wanted, in order; None where there are none, or costly ones among them.
-
-    Cheap are those that work on the numbers of each step, such as activations, and not products of matrices.
-    """
+def path(jaxpr, known, wanted, allowed=CHEAP):
+    """The equations from known variables to those wanted, in order; None where there are none, or others than allowed."""
     equations, missing = [], {v for v in wanted if not is_literal(v)} - known
     for equation in reversed(jaxpr.eqns):
         if missing.isdisjoint(equation.outvars):
             continue
-        if not _is_cheap(equation):
+        if not _is_in(allowed, equation):
             return None
         equations.append(equation)
         missing -= set(equation.outvars)
@@ -55,9 +71,9 @@ def path(jaxpr, known, wanted):
     return None if missing else equations[::-1]
 
 
-def _is_cheap(equation):
+def _is_in(allowed, equation):
     name = equation.primitive.name
-    return name in _CHEAP or (name in CALLS and all(map(_is_cheap, inner(equation)[0].eqns)))
+    return name in allowed or (name in CALLS and all(_is_in(allowed, one) for one in inner(equation)[0].eqns))
 
 
 def follow(equations, values):
