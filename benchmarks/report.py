@@ -114,7 +114,7 @@ def fill(text):
 def recorded(path):
     """The newest results of each case in a file of lines, question by question, and the lines."""
     lines = runs.read_lines(path)
-    newest = {(line["question"], line["case"]): line for line in lines}
+    newest = {(line["question"], line["case"].split(":")[0]): line for line in lines}  # behind it is what was chosen then
     tables: dict[str, Table] = {}
     for (question, case), line in newest.items():
         table = tables.setdefault(question, Table(question, line["what"], line["unit"], []))
