@@ -114,11 +114,11 @@ def fill(text):
 def recorded(path):
     """The newest results of each case in a file of lines, question by question, and the lines."""
     lines = runs.read_lines(path)
-    newest = {(line["question"], line["case"].split(":")[0]): line for line in lines}  # behind it is what was chosen then
+    newest = {(line["question"], line["case"].split(":")[0]): line for line in lines}  # behind it is what was chosen
     tables: dict[str, Table] = {}
-    for (question, case), line in newest.items():
+    for (question, _), line in newest.items():
         table = tables.setdefault(question, Table(question, line["what"], line["unit"], []))
-        table.rows.append(Row(case, {name: Result(*result) for name, result in line["results"].items()}))
+        table.rows.append(Row(line["case"], {name: Result(*result) for name, result in line["results"].items()}))
     return [tables[name] for name in sorted(tables)], lines
 
 
