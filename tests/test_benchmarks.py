@@ -128,10 +128,9 @@ def test_the_engine_that_is_chosen_is_one_that_was_measured_to_be_fast():
     for line in newest.values():
         chosen = engines.CELLS[line["cell"]](line["H"]).choice(line["T"]).engine
         fastest = min(median for name, (median, *_) in line["results"].items() if name != OURS)
-        # One choice for machines that differ: one sequence of 1,024 takes MinGRU 0.79 of the time of its scan, or 1.24.
-        assert line["results"][chosen][0] < 1.3 * fastest, line["case"]
+        assert line["results"][chosen][0] < 1.25 * fastest, line["case"]
         if line["chosen"] == chosen:  # else recorded before that was changed
-            assert line["results"][OURS][0] < 1.3 * fastest, line["case"]
+            assert line["results"][OURS][0] < 1.25 * fastest, line["case"]
 
 
 @pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,0", "a,b,c,d", "1,2,3,4,5"])
