@@ -98,7 +98,6 @@ def on(name, devices):
 
 def split(run, kind, devices):
     """The same with the batch split over devices, gradients of weights summed; and where its arguments belong."""
-    mesh = jax.make_mesh((devices,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, whole = PartitionSpec(None, "batch"), PartitionSpec()
     inputs = whole, rows, PartitionSpec("batch")
 
@@ -106,8 +105,13 @@ def split(run, kind, devices):
         result = run(weights, xs, lengths)
         return result if kind == "forward" else (_sum_over_devices(result[0]), result[1])
 
-    outputs = rows if kind == "forward" else (whole, rows)
-    split_up = jax.shard_map(shard, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+    return spread(shard, inputs, rows if kind == "forward" else (whole, rows), devices)
+
+
+def spread(run, inputs, outputs, devices):
+    """A function on so many devices, of which each has its part of the axis "batch"; and where its arguments belong."""
+    mesh = jax.make_mesh((devices,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    split_up = jax.shard_map(run, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
     return split_up, [NamedSharding(mesh, spec) for spec in inputs]
 
 

@@ -12,11 +12,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 import seqjax as sj
 from benchmarks import torch_peer
-from benchmarks.layers import OURS, on
+from benchmarks.layers import OURS, on, spread
 from benchmarks.measure import Case, Program
 from benchmarks.specs import Size
 
@@ -84,13 +84,11 @@ def _on_all_devices(run, weights, carry):
     devices, batch = len(jax.devices()), len(carry[1])
     if devices == 1 or batch % devices:
         return
-    mesh = jax.make_mesh((devices,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     axes = [len(leaf.shape) - 1 for leaf in jax.eval_shape(run, weights, carry)]  # the batch comes last in what is written
     inputs = PartitionSpec(), PartitionSpec("batch")
     outputs = tuple(PartitionSpec(*[None] * axis, "batch") for axis in axes)
-    split = jax.shard_map(run, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
-    arguments = [jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in zip((weights, carry), inputs, strict=True)]
-    yield on(OURS, devices), _program(split, *arguments)
+    split, places = spread(run, inputs, outputs, devices)
+    yield on(OURS, devices), _program(split, *map(jax.device_put, (weights, carry), places))
 
 
 def _start(carry):

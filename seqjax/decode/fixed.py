@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqjax.engines.jaxprs import CALLS, inner
+
 
 def untouched(step, carry, token):
     """Which leaves of the carry a step hands on without touching them.
@@ -73,9 +75,6 @@ def examine(name, step, carry, token):
     return Parts(structure, tuple(source == i for i, source in enumerate(_sources(closed.jaxpr)[:count])), logits)
 
 
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "custom_jvp_call", "custom_vjp_call")
-
-
 def _sources(jaxpr):
     """The number of the input that each output is; None if it is none."""
     numbers = {id(variable): i for i, variable in enumerate(jaxpr.invars)}
@@ -88,14 +87,13 @@ def _sources(jaxpr):
 
 def _handed_on(equation):
     """The same of one equation, which may hold a program of its own: one that it calls, or the body of a scan."""
-    name, params = equation.primitive.name, equation.params
-    inner = params.get("jaxpr", params.get("call_jaxpr"))
-    if name not in (*_CALLS, "scan") or inner is None:
+    name, (jaxpr, _) = equation.primitive.name, inner(equation)
+    if name not in (*CALLS, "scan") or jaxpr is None:
         return []
-    sources = _sources(getattr(inner, "jaxpr", inner))
+    sources = _sources(jaxpr)
     if name != "scan":
         return sources
-    consts, carried = sizes_of(params)
+    consts, carried = sizes_of(equation.params)
     return [consts + i if source == consts + i else None for i, source in enumerate(sources[:carried])]
 
 

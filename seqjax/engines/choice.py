@@ -3,8 +3,8 @@
 ``python -m benchmarks engines`` measures every engine beside the one that is chosen here; a test holds this table to what is
 recorded in ``benchmarks/results/``. On two cores of an AMD EPYC, gradients from 16 steps on: the scan takes 1.2 to 1.5 times
 as long as the hoisted engine, and for grids 1.1 to 15 times as long as the wavefront; the associative scan takes 1.0 to 2.0
-times as long as the scan, on an Intel Xeon 0.8 to 0.9 for one sequence of 1,024 steps and 1.0 to 1.4 otherwise. With 4 steps the
-wavefront takes 1.03 of the time of the scan on the EPYC, and 0.73 on the Xeon.
+times as long as the scan, on an Intel Xeon 0.8 to 0.9 for one sequence of 1,024 steps and 1.0 to 1.4 otherwise. With 4 steps
+the wavefront takes 1.03 of the time of the scan on the EPYC, and 0.73 on the Xeon.
 """
 
 from collections.abc import Mapping

@@ -9,77 +9,18 @@ it is.
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.engines import products
 from seqjax.engines.jaxprs import CALLS, bind, inner, is_literal
+from seqjax.engines.rules import ELEMENTWISE, RULES, WAITING
+from seqjax.engines.values import Known, Later, Row, Sum, combine, or_one
 
 _SMALL_BLOCK = 512  # numbers; see _one_of_two
-
-
-@dataclasses.dataclass(eq=False)  # these three are told apart by identity, not by what they hold
-class Known:
-    """A value that does not depend on the linear arguments; ``varying`` where it differs from step to step."""
-
-    value: Any
-    varying: bool
-    zero: bool = False
-
-    @property
-    def aval(self):
-        return jax.ShapeDtypeStruct(jnp.shape(self.value), jnp.result_type(self.value))
-
-
-@dataclasses.dataclass(eq=False)
-class Sum:
-    """A sum of results so far, each times a known factor, or as it is where that is None; no terms are zero."""
-
-    terms: dict[int, Known | None]
-    aval: Any
-
-
-@dataclasses.dataclass(eq=False)
-class Row:
-    """Sums side by side along the last axis."""
-
-    blocks: list[Sum]
-    aval: Any
-
-    @property
-    def ends(self):
-        """Where the blocks end."""
-        return list(itertools.accumulate(block.aval.shape[-1] for block in self.blocks))
-
-    def cut(self, ends):
-        """The same row with ends at all of these too; None where a block other than zeros would have to be cut."""
-        blocks, start = [], 0
-        for block, end in zip(self.blocks, self.ends, strict=True):
-            inside = [e for e in ends if start < e < end]
-            if inside and block.terms:
-                return None
-            for left, right in itertools.pairwise([start, *inside, end]):
-                aval = jax.ShapeDtypeStruct((*block.aval.shape[:-1], right - left), block.aval.dtype)
-                blocks.append(Sum(block.terms, aval) if inside else block)
-            start = end
-        return Row(blocks, self.aval)
-
-
-@dataclasses.dataclass(eq=False)
-class Later:
-    """A sum of linear values, each after operations that may wait: a sum over steps may come before them."""
-
-    parts: list[tuple[Any, tuple[Callable, ...]]]
-    aval: Any
-
-    def then(self, function, aval):
-        return Later([(value, (*functions, function)) for value, functions in self.parts], aval)
 
 
 @dataclasses.dataclass
@@ -260,7 +201,7 @@ class _Splitter:
             wide = [jnp.broadcast_to(value, aval.shape) for value, aval in zip(values, avals, strict=True)]
             return jnp.concatenate(wide, -1)
 
-        factor = _combine(side_by_side, *[_or_one(known, row.aval.dtype) for known in factors])
+        factor = combine(side_by_side, *[or_one(known, row.aval.dtype) for known in factors])
         if len({aval.shape for aval in avals}) == 1 and len(set(bases)) <= 2 and math.prod(avals[0].shape) <= _SMALL_BLOCK:
             first, last = bases[0], next((n for n in bases if n != bases[0]), bases[0])
             linear = [Sum({n: None}, avals[0]) for n in (first, last)]
@@ -271,7 +212,7 @@ class _Splitter:
     def turned(self, known):
         """The transpose of a known matrix, made once."""
         if known not in self.transposes:
-            self.transposes[known] = _combine(jnp.transpose, known)
+            self.transposes[known] = combine(jnp.transpose, known)
         return self.transposes[known]
 
     # Values that are linear, put together without any work in the loop where that can be.
@@ -286,8 +227,8 @@ class _Splitter:
         terms = dict(one.terms)
         for number, known in other.terms.items():
             if number in terms:
-                both = [_or_one(factor, one.aval.dtype) for factor in (terms[number], known)]
-                known = _combine(jnp.add, *both)
+                both = [or_one(factor, one.aval.dtype) for factor in (terms[number], known)]
+                known = combine(jnp.add, *both)
             terms[number] = known
         return Sum(terms, one.aval)
 
@@ -303,7 +244,7 @@ class _Splitter:
             return Row(blocks, aval)
         if len(value.terms) > 1:
             value = Sum({self.result(value): None}, aval)
-        return Sum({n: _combine(function, _or_one(factor, aval.dtype), *known) for n, factor in value.terms.items()}, aval)
+        return Sum({n: combine(function, or_one(factor, aval.dtype), *known) for n, factor in value.terms.items()}, aval)
 
 
 def _one_of_two(which, first, last, factor):
@@ -315,114 +256,3 @@ def _one_of_two(which, first, last, factor):
     """
     blocks = jnp.where(np.array(which)[:, None], last[..., None, :], first[..., None, :])
     return [blocks.reshape(*first.shape[:-1], -1) * factor]
-
-
-def _or_one(factor, dtype):
-    """A factor of a sum as a known value; None stands for one."""
-    return Known(jnp.ones((), dtype), False) if factor is None else factor
-
-
-def _combine(function, *known):
-    """What a function makes of known values is known."""
-    return Known(function(*[k.value for k in known]), any(k.varying for k in known))
-
-
-def _add(splitter, equation, one, other):
-    if isinstance(one, Known) or isinstance(other, Known):
-        kept, known = (other, one) if isinstance(one, Known) else (one, other)
-        return [kept] if known.zero else None
-    return [splitter.add(one, other)]
-
-
-def _sub(splitter, equation, one, other):
-    if isinstance(other, Known) or (isinstance(one, Known) and not one.zero):
-        return None
-    negative = splitter.scale(other, jnp.negative)
-    return [negative if isinstance(one, Known) else splitter.add(one, negative)]
-
-
-def _mul(splitter, equation, one, other):
-    if not isinstance(one, Known) and not isinstance(other, Known):
-        return None
-    value, known = (other, one) if isinstance(one, Known) else (one, other)
-    return [splitter.scale(value, jnp.multiply, known)]
-
-
-def _div(splitter, equation, one, other):
-    if isinstance(one, Known) or not isinstance(other, Known):
-        return None
-    return [splitter.scale(one, jnp.divide, other)]
-
-
-def _select(splitter, equation, which, *cases):
-    if not isinstance(which, Known) or jnp.ndim(which.value) == 0 or which.value.dtype != bool:
-        return None
-    off, on = cases
-    if isinstance(on, Known) and on.zero:
-        return [splitter.scale(off, lambda k, here: jnp.where(here, jnp.zeros_like(k), k), which)]
-    if isinstance(off, Known) and off.zero:
-        return [splitter.scale(on, lambda k, here: jnp.where(here, k, jnp.zeros_like(k)), which)]
-    return None
-
-
-def _concatenate(splitter, equation, *values):
-    aval = equation.outvars[0].aval
-    if equation.params["dimension"] != len(aval.shape) - 1:
-        return None
-    blocks: list[Sum] = []
-    for value in values:
-        if isinstance(value, Known):
-            if not value.zero:
-                return None
-            value = Sum({}, jax.ShapeDtypeStruct(value.value.shape, value.value.dtype))
-        blocks += value.blocks if isinstance(value, Row) else [value]
-    return [Row(blocks, aval)]
-
-
-def _pad(splitter, equation, value, filling):
-    *others, (low, high, inner) = equation.params["padding_config"]
-    if isinstance(value, Known) or not filling.zero or any(map(any, others)) or min(low, high) < 0 or inner:
-        return None
-    aval = equation.outvars[0].aval
-    nothing = [Sum({}, jax.ShapeDtypeStruct((*aval.shape[:-1], width), aval.dtype)) for width in (low, high)]
-    blocks = [nothing[0], *(value.blocks if isinstance(value, Row) else [value]), nothing[1]]
-    return [Row([block for block in blocks if block.aval.shape[-1]], aval)]
-
-
-def _split(splitter, equation, value):
-    ends = list(itertools.accumulate(v.aval.shape[-1] for v in equation.outvars))
-    aligned = isinstance(value, Row) and value.ends == ends
-    return list(value.blocks) if aligned and equation.params["axis"] == len(value.aval.shape) - 1 else None
-
-
-def _dot_general(splitter, equation, one, other):
-    """A product of rows with a fixed matrix stays in the loop, but the matrix is laid out for it before."""
-    (left, right), (batch, _) = equation.params["dimension_numbers"]
-    if isinstance(one, Known) or other.varying or batch or jnp.ndim(other.value) != 2:
-        return None
-    if tuple(left) != (len(one.aval.shape) - 1,):
-        return None
-    settings = {name: equation.params[name] for name in ("precision", "preferred_element_type")}
-    left_of_it = products.from_the_left(one.aval, other.value)
-    function = functools.partial(products.left if left_of_it else products.right, **settings)
-    matrix = other if left_of_it == (right == (1,)) else splitter.turned(other)
-    return [Sum({splitter.step(lambda *xs: [function(*xs)], [one], [matrix]): None}, equation.outvars[0].aval)]
-
-
-WAITING = {"broadcast_in_dim", "convert_element_type", "neg", "pad", "reduce_sum", "reshape", "squeeze", "transpose"}
-ELEMENTWISE = {
-    "add": _add,
-    "add_any": _add,
-    "sub": _sub,
-    "neg": lambda splitter, equation, value: [splitter.scale(value, jnp.negative)],
-    "mul": _mul,
-    "div": _div,
-    "select_n": _select,
-}
-RULES = {
-    "concatenate": _concatenate,
-    "pad": _pad,
-    "split": _split,
-    "dot_general": _dot_general,
-    "optimization_barrier": lambda splitter, equation, *values: list(values),
-}

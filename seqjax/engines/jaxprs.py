@@ -1,6 +1,6 @@
 """Reading a jaxpr: its equations one by one, and those that lead from values that are known to others that are wanted."""
 
-CALLS = {"checkpoint", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
+CALLS = {"checkpoint", "remat", "remat2", "pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
 
 SAFE = {  # finite for anything finite
     *("abs", "add", "add_any", "and", "broadcast_in_dim", "clamp", "concatenate", "convert_element_type", "copy", "cos"),
@@ -21,7 +21,7 @@ def bind(equation, *values):
 
 
 def inner(equation):
-    """The jaxpr that an equation calls."""
+    """The jaxpr that an equation calls, None where it calls none, and its constants."""
     called = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     return getattr(called, "jaxpr", called), getattr(called, "consts", ())
 
