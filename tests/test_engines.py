@@ -274,22 +274,55 @@ def test_gradients_of_a_users_cell_equal_those_of_the_plain_scan(seed):
         chex.assert_trees_all_close(*found, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("rows", "own"), [(2, ["c"]), (2000, ["c", "h"])])
-def test_a_loop_keeps_nothing_that_follows_from_the_rest(rows, own):
-    """Of a small LSTM the memory cells and the gates; of a large one the outputs too, but not tanh(c)."""
-    cell, xs = sj.LSTM(3), jnp.ones((7, rows, 5))
+@pytest.mark.parametrize(
+    ("cell", "rows", "own"),
+    [(sj.LSTM(3), 2, [12]), (sj.LSTM(3), 2000, [12]), (sj.GRU(3), 2, [6, 3]), (sj.GRU(3), 2000, [6, 3, 3])],
+)
+def test_a_loop_keeps_nothing_that_follows_from_the_rest(cell, rows, own):
+    """Of a small LSTM the memory cells and the gates; of a large one the outputs too, but not tanh(c).
+
+    Of a small GRU the states, two gates and r_n, of a large one n too. The two gates are computed as one.
+    """
+    xs = jnp.ones((7, rows, 5))
     params = cell.init(jax.random.key(0), xs)
     carry = cell.initial_carry(params, (rows,))
     program = jax.make_jaxpr(jax.grad(lambda p: jnp.sum(cell.apply(p, carry, xs)[1] ** 2)))(params)
     (loop,) = [e for e in equations(program.jaxpr) if e.primitive.name == "scan" and not e.params["reverse"]]
+    states = len(jax.tree.leaves(carry)) if rows > 2 else 1
     stacked = sorted(v.aval.shape for v in loop.outvars if v.aval.ndim == 3)
-    assert stacked == sorted([(7, rows, 12), *[(8, rows, 3) for _ in own]])
+    assert stacked == sorted([*((7, rows, width) for width in own), *[(8, rows, 3)] * states])
+    assert "concatenate" not in {e.primitive.name for e in equations(loop.params["jaxpr"].jaxpr)}
+
+
+PARTS = {  # of u and r, which are cut in six
+    "u": lambda u, r, i: u[i],
+    "r": lambda u, r, i: r[i],
+    "a sum": lambda u, r, i: u[i] + r[i],
+    "a sum of sums": lambda u, r, i: u[i] + (u[i] + r[i]),
+    "a sum from two places": lambda u, r, i: u[i] + r[i + 1],
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("first", PARTS)
+@pytest.mark.parametrize("second", PARTS)
+def test_parts_put_side_by_side_are_what_they_were(first, second, axis):
+    u, r = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 6)), jnp.float32)
+    for start in (0, 1, 2):  # only what starts where the last one ended is a part of the same
+
+        def gate(params, carry, u, r, start=start):
+            cut = jnp.split(u, 6, -1), [r[..., i : i + 1] for i in range(6)]
+            return jnp.tanh(jnp.concatenate([PARTS[first](*cut, 0), PARTS[second](*cut, start)], axis)), carry
+
+        for found, expected in zip(pieces.named(gate)(1.0, 2.0, u, r), gate(1.0, 2.0, u, r), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 ODD = {  # what a step gives, from its state h, what came in and the product
     "an_output_that_follows": lambda params, h, u, r: (jnp.tanh(u + r), jnp.tanh(params["scale"] * jnp.tanh(u + r))),
     "an_output_of_the_start": lambda params, h, u, r: (jnp.tanh(u + r), h * h),
     "a_constant": lambda params, h, u, r: (jnp.tanh(u + r), jnp.ones(h.shape)),
+    "inputs_alone": lambda params, h, u, r: (jnp.tanh(jnp.cos(u) * r), jnp.sin(jnp.exp(u) * jnp.tanh(jnp.cos(u) * r))),
     "numbers": lambda params, h, u, r: (jnp.clip(u + r, -1, 1), jnp.argmax(u + r, -1)),
 }
 

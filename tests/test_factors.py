@@ -17,10 +17,10 @@ T, B, H = 5, 3, 4
 drawn = functools.partial(settings, max_examples=40, deadline=None, derandomize=True, database=None)
 
 
-def compare(function, totals=0):
+def compare(function, totals=0, every=0):
     """``function(fixed, varying, linear)`` over T steps, split and as it is; the splits work.
 
-    Of the first ``totals`` outputs the sum over all steps is compared.
+    Of the first ``totals`` outputs the sum over all steps is compared, the last ``every`` are made of all steps at once.
     """
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
@@ -32,23 +32,34 @@ def compare(function, totals=0):
         works = []
 
         def split(varying):
-            results, work = factors.split(closed, fixed, varying, totals)
+            results, work = factors.split(closed, fixed, varying, totals, every)
             works.append(work)
             return results
 
         same, own = jax.vmap(split, out_axes=(None, 0))(varying)
-        sums, wanted = works[0].nothing(), []
+        sums, wanted, stacks, last = works[0].nothing(), [], [], []
         for t in range(T):
             expected = function(fixed, [leaf[t] for leaf in varying], [leaf[t] for leaf in linear])
-            more, actual = works[0]([leaf[t] for leaf in linear], (same, [leaf[t] for leaf in own]))
+            more, actual, kept = works[0]([leaf[t] for leaf in linear], (same, [leaf[t] for leaf in own]))
             sums = [a + b for a, b in zip(sums, more, strict=True)]
             wanted.append(expected[:totals])
-            assert len(actual) == len(expected[totals:])
-            for got, want in zip(actual, expected[totals:], strict=True):
+            stacks.append(kept)
+            alone = len(expected) - every
+            last.append(expected[alone:])
+            assert len(actual) == alone - totals
+            for got, want in zip(actual, expected[totals:alone], strict=True):
                 np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
         for got, *want in zip(works[0].total(sums), *wanted, strict=True):
             np.testing.assert_allclose(got, sum(want), rtol=1e-12, atol=1e-12)
+        made = works[0].of_all_steps([jnp.stack(leaves) for leaves in zip(*stacks, strict=True)], (same, own))
+        for got, *want in zip(made, *last, strict=True):
+            np.testing.assert_allclose(got, jnp.stack(want), rtol=1e-12, atol=1e-12)
     return works[0]
+
+
+def zeros():
+    """What a function of these tests reads at a step."""
+    return [jnp.zeros(H), jnp.zeros((H, H))], [jnp.zeros((B, H))] * 2, [jnp.zeros((B, H))] * 2
 
 
 FUNCTIONS = {
@@ -72,6 +83,15 @@ FUNCTIONS = {
     "slices that overlap": lambda f, v, x: jax.vjp(lambda a: (a[..., :H], a[..., 2 : H + 2]), jnp.tile(v[0], 2))[1](
         tuple(x)
     ),
+    "rows of one": lambda f, v, x: [
+        jnp.concatenate([x[0] * v[0], x[0], x[0] * v[1]], -1) @ jnp.tile(f[1], (3, 1)),
+        jnp.concatenate([x[0] * v[0], x[0], x[0] * v[1]], -1),
+        jnp.concatenate([x[0] * v[0], x[0] * v[1], x[0] * v[0] * v[1]], -1),
+    ],
+    "rows of one times numbers": lambda f, v, x: [
+        jnp.concatenate([x[0] * jnp.sum(v[0]), x[0]], -1),
+        jnp.concatenate([x[0] * v[0], x[0] * jnp.sum(f[0])], -1),
+    ],
     "rows along the batch": lambda f, v, x: [jnp.concatenate([x[0], x[1]], 0)],
     "a fixed matrix": lambda f, v, x: [(x[0] * v[0]) @ f[1].T, x[1] @ f[1], x[0] @ f[1].T],
     "a varying matrix": lambda f, v, x: [x[0] @ v[0].T],
@@ -84,16 +104,20 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.parametrize("every", [0, 1, 2])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_work_with_factors_is_the_function(name):
-    compare(FUNCTIONS[name])
+def test_work_with_factors_is_the_function(name, every):
+    compare(FUNCTIONS[name], every=min(every, len(FUNCTIONS[name](*zeros()))))
 
 
 @drawn()
-@given(st.lists(st.tuples(st.sampled_from("amsdwcpnxqt"), st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=14))
-def test_work_with_factors_is_any_function_of_such_parts(parts):
+@given(
+    st.lists(st.tuples(st.sampled_from("amsdwcrpnxqt"), st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=14),
+    st.integers(0, 3),
+)
+def test_work_with_factors_is_any_function_of_such_parts(parts, every):
     def function(fixed, varying, linear):
-        known, values = [*varying, jnp.tanh(varying[0] + fixed[0])], list(linear)
+        known, values, rows = [*varying, jnp.tanh(varying[0] + fixed[0])], list(linear), []
         for kind, i, j in parts:
             one, other, k = values[i % len(values)], values[j % len(values)], known[j % len(known)]
             match kind:
@@ -120,9 +144,11 @@ def test_work_with_factors_is_any_function_of_such_parts(parts):
                     values.append(jnp.where(one > 0, k, other))
                 case "n":
                     known.append(jnp.sin(k) * known[i % len(known)])
-        return values[2:] or values
+                case "r" if not rows:
+                    rows = [jnp.concatenate([one * k, one, -one], -1), jnp.concatenate([one * k, other, one * known[0]], -1)]
+        return [*(values[2:] or values), *rows]
 
-    compare(function)
+    compare(function, every=min(every, len(function(*zeros()))))
 
 
 def test_equal_outputs_are_one_result():

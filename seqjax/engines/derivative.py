@@ -9,7 +9,7 @@ from jax import lax
 
 from seqjax import masks
 from seqjax.engines import factors, pieces
-from seqjax.engines.jaxprs import CHEAP, SAFE, follow, is_literal, path
+from seqjax.engines.jaxprs import CHEAP, SAFE, follow, is_literal, path, that_follow
 
 _READ = "read", "start", "u", "r"  # by a step: leaves of the parameters, the carry, the projected inputs, the product
 _FEW = 4096  # numbers; see Derivative
@@ -82,18 +82,32 @@ class Derivative:
         there = {v for v, (name, _) in self.places.items() if name in ("read", "constant")}
         known = there | {v for v in results if v in self.states or v in self.residuals}
         allowed = SAFE if masked else CHEAP  # a state that is held does not belong to what else is kept of that step
-        waiting = []
+        inputs_read = {v for v, (name, _) in self.places.items() if name == "u"}
+        of_inputs = set() if self.reads_inputs else that_follow(jaxpr, inputs_read)
+        waiting, before = [], dict.fromkeys(v for v in self.residuals if v in of_inputs)
         for v in reversed(results):
-            if (v.aval.size <= _FEW or v not in outputs) and path(jaxpr, known - {v}, [v], allowed) is not None:
+            if v in before or (v.aval.size > _FEW and v in outputs):
+                continue
+            way, needed = path(jaxpr, known - {v}, [v], allowed), {}
+            if way is None and v.aval.size <= _FEW:
+                way = path(jaxpr, (known | of_inputs) - {v}, [v], allowed)
+                needed = dict.fromkeys(u for one in way or () for u in one.invars if not is_literal(u) and u in of_inputs)
+            if way is not None and sum(u.aval.size for u in needed if u not in before) <= v.aval.size:
                 waiting.append(v)
                 known.discard(v)
-        unkept = {*self.states, *waiting}
+                before |= needed
+                known |= {*needed}
+        unkept = {*self.states, *waiting, *before}
         self.kept_states = [i for i, v in enumerate(self.states) if v not in waiting]
         self.kept_ys = [i for i, v in enumerate(self.ys) if v not in unkept]
         self.own = [self.residuals.index(v) for v in results if v in self.residuals and v not in unkept]
         self.places |= {v: ("state", i) for i, v in enumerate(self.states) if v not in inputs}
         self.places |= {self.residuals[i]: ("own", n) for n, i in enumerate(self.own)}
+        self.places |= {v: ("before", i) for i, v in enumerate(before)}
+        known |= {*before}
         self.waiting = [v for v in waiting if v in outputs]
+        self.short = bool(self.waiting or before)
+        self.to_before = path(jaxpr, inputs, before)
         self.to_outputs = path(jaxpr, known, self.waiting)
         self.to_residuals = path(jaxpr, known | {*self.states}, [v for v in waiting if v in self.residuals])
 
@@ -103,11 +117,21 @@ class Derivative:
         new, own = masks.hold(valid, new, start), [residuals[i] for i in self.own]
         if valid is not None and self.waiting:  # from what is held, so that nothing else is needed of the step before
             leaves, structure = jax.tree.flatten(new)
-            values = follow(self.to_outputs, self._values(params, {"state": leaves, "own": own}))
+            found = {"state": leaves, "own": own, "before": self._before(u)}
+            values = follow(self.to_outputs, self._values(params, found))
             for i, (v, before) in enumerate(zip(self.states, jax.tree.leaves(start), strict=True)):
                 leaves[i] = masks.hold(valid, values[v], before) if v in self.waiting else leaves[i]
             new = jax.tree.unflatten(structure, leaves)
         return new, masks.zero_unless(valid, y), own
+
+    def before(self, us):
+        """What has to be kept of the inputs of all these steps, found without the loop."""
+        return jax.vmap(self._before)(us)
+
+    def _before(self, u):
+        leaves = jax.tree.leaves(u)
+        values = follow(self.to_before, {v: leaves[i] for v, (name, i) in self.places.items() if name == "u"})
+        return [values[v] for v, (name, _) in self.places.items() if name == "before"]
 
     def kept_of_carry(self, carry):
         """What has to be stacked of a carry."""
@@ -119,7 +143,7 @@ class Derivative:
         leaves = jax.tree.leaves(y)
         return [leaves[i] for i in self.kept_ys]
 
-    def all_outputs(self, params, length, first, kept, own, held):
+    def all_outputs(self, params, length, first, kept, own, before, held):
         """All states ``[1 + T, ...]``, the first one among them, and outputs ``[T, ...]``, from what was kept of them.
 
         ``held`` are the arguments of :func:`seqjax.masks.held` before the states.
@@ -128,11 +152,11 @@ class Derivative:
         states, ys = (dict(zip(*pair, strict=True)) for pair in zip((self.kept_states, self.kept_ys), kept, strict=True))
         after = [states[i][1:] if i in states else None for i in range(len(self.states))]
 
-        def of_a_step(after, own, _):
-            values = follow(self.to_outputs, self._values(params, {"state": after, "own": own}))
+        def of_a_step(after, own, before, _):
+            values = follow(self.to_outputs, self._values(params, {"state": after, "own": own, "before": before}))
             return [values[v] for v in self.waiting]
 
-        found = dict(zip(self.waiting, jax.vmap(of_a_step)(after, own, jnp.arange(length)), strict=True))
+        found = dict(zip(self.waiting, jax.vmap(of_a_step)(after, own, before, jnp.arange(length)), strict=True))
         again = jax.tree.leaves(fresh)
         for i, (v, leaf) in enumerate(zip(self.states, jax.tree.leaves(first), strict=True)):
             if i not in states:
@@ -149,9 +173,9 @@ class Derivative:
         found = {"read": self.leaves_read(params), "constant": self.constants} | found
         return {v: found[name][i] for v, (name, i) in self.places.items() if name in found}
 
-    def factors(self, params, starts, us, states, own):
+    def factors(self, params, starts, us, states, own, before):
         """The factors of the derivatives of all steps, ``(fixed, varying)``, and the work that is left for each step."""
-        trees = {"start": starts, "state": states, "own": own} | ({"u": us} if self.reads_inputs else {})
+        trees = {"start": starts, "state": states, "own": own, "before": before} | ({"u": us} if self.reads_inputs else {})
         varying = {name: jax.tree.leaves(tree) for name, tree in trees.items()}
 
         def pull(params, varying, flowing):
@@ -168,7 +192,8 @@ class Derivative:
 
         def split(fixed, varying, _):
             nonlocal work
-            results, work = factors.split(closed, fixed, varying, totals=len(jax.tree.leaves(self.cotangents[0])))
+            dread, _, *every = map(len, map(jax.tree.leaves, self.cotangents))
+            results, work = factors.split(closed, fixed, varying, totals=dread, every=sum(every))
             return results
 
         every = jnp.arange(len(jax.tree.leaves(states)[0]))  # vmap asks for at least one
@@ -178,15 +203,9 @@ class Derivative:
         return lax.optimization_barrier(results), work
 
     def pull(self, work, flowing, found):
-        """What flows back through one step: what to add up for add_read, the carry's, and numbered results for over_time."""
-        sums, results = work(flowing, found)
-        numbered = dict(zip(work.outputs, results, strict=True))
-        dstart, *_ = jax.tree.unflatten(jax.tree.structure(self.cotangents[1:]), results)
-        return sums, dstart, {n: numbered[n] for n in self._through_time(work)}
-
-    def _through_time(self, work):
-        """Numbers of the results that are wanted for every step: gradients of u and r, which often are the same."""
-        return work.outputs[len(jax.tree.leaves(self.cotangents[1])) :]
+        """What flows back through one step: what to add up for add_read, the carry's, and what to stack for over_time."""
+        sums, dstart, kept = work(flowing, found)
+        return sums, jax.tree.unflatten(jax.tree.structure(self.cotangents[1]), dstart), kept
 
     def add_read(self, dparams, totals):
         """Adds to a gradient of all parameters that of those which the gate reads."""
@@ -195,10 +214,9 @@ class Derivative:
             leaves[i] = leaves[i] if leaf is None else leaves[i] + leaf
         return jax.tree.unflatten(structure, leaves)
 
-    def over_time(self, work, results):
-        """The gradients of us and rs from the stacked results."""
-        leaves = [results[n] for n in self._through_time(work)]
-        return jax.tree.unflatten(jax.tree.structure(self.cotangents[2:]), leaves)
+    def over_time(self, work, stacks, found):
+        """The gradients of us and rs from what was stacked."""
+        return jax.tree.unflatten(jax.tree.structure(self.cotangents[2:]), work.of_all_steps(stacks, found))
 
 
 def _is_kept(primitive, *_, **params):

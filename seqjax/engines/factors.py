@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,7 +21,7 @@ from seqjax.engines.jaxprs import CALLS, bind, inner, is_literal
 from seqjax.engines.rules import ELEMENTWISE, RULES, WAITING
 from seqjax.engines.values import Known, Later, Row, Sum, combine, or_one
 
-_SMALL_BLOCK = 512  # numbers; see _one_of_two
+_SMALL_BLOCK, _LARGE, _NARROW = 512, 16384, 32  # numbers, numbers, numbers along the last axis; see _one_of_two
 
 
 @dataclasses.dataclass
@@ -28,18 +29,22 @@ class Work:
     """What is left: functions of results so far and of factors, in order; ``outputs`` are numbers of results.
 
     Outputs of which the sum over all steps is wanted are ``totals``: for each the results to add up, and what to do then.
+    Those that are wanted of all steps are made of the results ``kept``: functions of some of them and of factors.
     """
 
     steps: list[tuple[Callable, list[int], list[tuple[bool, int]]]]
     totals: list[list[tuple[int, Any, tuple[Callable, ...]]]]
     outputs: list[int]
+    kept: list[int]
+    made: list[tuple[Callable, list[int], list[tuple[bool, int]]]]
 
     def __call__(self, linear, factors):
-        """What to add up, and the outputs, from linear arguments and ``factors``, the (fixed, varying) ones of this step."""
+        """What to add up, the outputs and what to keep, from linear arguments and the (fixed, varying) factors of a step."""
         results = list(linear)
         for function, numbers, known in self.steps:
             results += function(*[results[n] for n in numbers], *[factors[varying][i] for varying, i in known])
-        return [results[n] for parts in self.totals for n, *_ in parts], [results[n] for n in self.outputs]
+        sums = [results[n] for parts in self.totals for n, *_ in parts]
+        return sums, [results[n] for n in self.outputs], [results[n] for n in self.kept]
 
     def nothing(self):
         """What to begin adding up with."""
@@ -50,14 +55,23 @@ class Work:
         rest = iter(sums)
         return [functools.reduce(jnp.add, [_one_by_one(then, next(rest)) for *_, then in parts]) for parts in self.totals]
 
+    def of_all_steps(self, stacks, factors):
+        """The outputs wanted of all steps, from what was kept, and the factors, of all steps."""
+        stack, outputs = dict(zip(self.kept, stacks, strict=True)), []
+        for function, numbers, known in self.made:
+            over_time = jax.vmap(function, in_axes=[0] * len(numbers) + [0 if varying else None for varying, _ in known])
+            outputs.append(over_time(*[stack[n] for n in numbers], *[factors[varying][i] for varying, i in known]))
+        return outputs
 
-def split(closed, fixed, varying, totals=0):
+
+def split(closed, fixed, varying, totals=0, every=0):
     """Splits a jaxpr of ``(fixed, varying, linear)`` leaves, given values for all but the last.
 
     Args:
       closed: the jaxpr.
       fixed, varying: values that are the same at all steps, and those that are not.
       totals: of how many outputs, the first ones, the sum over all steps is wanted and nothing else.
+      every: how many, the last ones, are wanted of all steps, and of no step alone.
 
     Returns:
       ``(fixed factors, varying factors), work`` so that ``work(linear, factors)`` are the outputs of the jaxpr.
@@ -68,7 +82,9 @@ def split(closed, fixed, varying, totals=0):
     outputs = splitter.run(closed.jaxpr, [Known(x, False) for x in closed.consts], [*known, *linear])
     parts = [value.parts if isinstance(value, Later) else [(value, ())] for value in outputs[:totals]]
     summed = [[(splitter.result(value), value.aval, then) for value, then in each] for each in parts]
-    work = Work(splitter.steps, summed, [splitter.result(value) for value in outputs[totals:]])
+    last = len(outputs) - every
+    numbers = [splitter.result(value) for value in outputs[totals:last]]
+    work = Work(splitter.steps, summed, numbers, *splitter.made_afterwards(outputs[last:]))
     return tuple(splitter.factors), work
 
 
@@ -88,6 +104,7 @@ class _Splitter:
         self.kept = {}  # where known values are among the factors
         self.numbers = {}  # of values that are results already
         self.transposes = {}  # of known matrices
+        self.parts = {}  # where known values are in a row of factors
 
     def run(self, jaxpr, consts, arguments):
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
@@ -179,7 +196,7 @@ class _Splitter:
             )
         aval = value.aval
         if isinstance(value, Row):
-            if all(len(block.terms) == 1 for block in value.blocks):
+            if _is_scaled(value):
                 return self.scaled_row(value)
             return self.step(lambda *blocks: [jnp.concatenate(blocks, -1)], value.blocks, [])
         scaled = [known is not None for known in value.terms.values()]
@@ -192,6 +209,25 @@ class _Splitter:
         bases = [Sum({n: None}, aval) for n in value.terms]
         return self.step(function, bases, [known for known in value.terms.values() if known is not None])
 
+    def made_afterwards(self, values):
+        """What to keep of each step for values that are wanted of all steps, and what each is made of then.
+
+        Where they are fewer numbers, that is what the values are multiples of: a GRU keeps one gradient of its state in the
+        place of those of three gates, twice, and its loop is shorter.
+        """
+        rows = [value for value in dict.fromkeys(values) if isinstance(value, Row) and _is_scaled(value)]
+        bases = {number: None for row in rows for block in row.blocks for number in block.terms}
+        rows = rows if len(bases) < len(rows) else []
+        made: list = []
+        for value in values:
+            if value in rows:
+                numbers, known = zip(*[next(iter(block.terms.items())) for block in value.blocks], strict=True)
+                parts = [self.part_of_row(or_one(k, value.aval.dtype)) for k in known]
+                made.append((functools.partial(_multiples, [where for _, where in parts]), numbers, [k for k, _ in parts]))
+            else:
+                made.append((lambda x: x, [self.result(value)], []))
+        return list(dict.fromkeys(n for _, numbers, _ in made for n in numbers)), made
+
     def scaled_row(self, row):
         """Blocks of one term each: their factors lie side by side too, so that all is one product."""
         bases, factors = zip(*[next(iter(block.terms.items())) for block in row.blocks], strict=True)
@@ -201,13 +237,21 @@ class _Splitter:
             wide = [jnp.broadcast_to(value, aval.shape) for value, aval in zip(values, avals, strict=True)]
             return jnp.concatenate(wide, -1)
 
-        factor = combine(side_by_side, *[or_one(known, row.aval.dtype) for known in factors])
-        if len({aval.shape for aval in avals}) == 1 and len(set(bases)) <= 2 and math.prod(avals[0].shape) <= _SMALL_BLOCK:
-            first, last = bases[0], next((n for n in bases if n != bases[0]), bases[0])
+        parts = [or_one(known, row.aval.dtype) for known in factors]
+        factor = combine(side_by_side, *parts)
+        spans = [slice(end - aval.shape[-1], end) for end, aval in zip(row.ends, avals, strict=True)]
+        self.parts |= {known: (factor, span) for known, span in zip(parts, spans, strict=True)}
+        first, last = bases[0], next((n for n in bases if n != bases[0]), bases[0])
+        if len({aval.shape for aval in avals}) == 1 and len(set(bases)) <= 2 and _is_chosen(avals[0], first != last):
             linear = [Sum({n: None}, avals[0]) for n in (first, last)]
             return self.step(functools.partial(_one_of_two, [n == last != first for n in bases]), linear, [factor])
         linear = [Sum({n: None}, aval) for n, aval in zip(bases, avals, strict=True)]
         return self.step(lambda *inputs: [jnp.concatenate(inputs[:-1], -1) * inputs[-1]], linear, [factor])
+
+    def part_of_row(self, known):
+        """Where a factor is found: a number among the factors, and a slice of it if it lies side by side with others."""
+        row, span = self.parts.get(known, (known, None))
+        return self.factor(row), span
 
     def turned(self, known):
         """The transpose of a known matrix, made once."""
@@ -245,6 +289,24 @@ class _Splitter:
         if len(value.terms) > 1:
             value = Sum({self.result(value): None}, aval)
         return Sum({n: combine(function, or_one(factor, aval.dtype), *known) for n, factor in value.terms.items()}, aval)
+
+
+def _is_scaled(row):
+    """Whether its blocks are results times a factor each."""
+    return all(len(block.terms) == 1 for block in row.blocks)
+
+
+def _multiples(spans, *inputs):
+    """Results times parts of factors, side by side."""
+    results, factors = inputs[: len(spans)], inputs[len(spans) :]
+    parts = [k if span is None else k[..., span] for k, span in zip(factors, spans, strict=True)]
+    return jnp.concatenate([x * k for x, k in zip(results, parts, strict=True)], -1)
+
+
+def _is_chosen(aval, two):
+    """Whether such blocks, one over and over or two of them, are chosen between and not copied side by side."""
+    size = math.prod(aval.shape)
+    return size <= _SMALL_BLOCK if two else aval.shape[-1] <= _NARROW or size >= _LARGE
 
 
 def _one_of_two(which, first, last, factor):

@@ -78,7 +78,7 @@ class _Hoisted:
         one, length = self.one(params, xs), len(jax.tree.leaves(xs)[0])
         self.derivative = derivative = Derivative(self.gate, self.recur, params, carry, one, mask is not None)
         product = _Product(self.recur, params, carry)
-        after = bool(derivative.waiting)  # a step: its state is no copy then; that before it is stacked beside the product
+        after = derivative.short  # a step: its state is no copy then; that before it is stacked beside the product
 
         def body(carry, inputs):
             u, valid, reset = inputs
@@ -88,53 +88,55 @@ class _Hoisted:
 
         def chunk(state, inputs):
             (carry, stacks), (xs, mask, resets, rows) = state, inputs
-            return scan_into(body, carry, (self.project(params, xs), mask, resets), stacks, rows), None
+            us = self.project(params, xs)
+            return scan_into(body, carry, (us, mask, resets), stacks, rows), derivative.before(us)
 
         _, (states, ys, own) = jax.eval_shape(body, carry, (one, *_at(0, (mask, resets))))
         stacks = _stacks(length + 1, states), _stacks(length, ys), _stacks(length, own)
         rows = jnp.arange(length)
         inputs = xs, mask, resets, (rows + int(after), rows, rows)
-        (final, (states, ys, own)), _ = in_chunks(chunk, self.steps, (carry, stacks), inputs)
+        (final, (states, ys, own)), before = in_chunks(chunk, self.steps, (carry, stacks), inputs)
         row, rest = (0, carry) if after else (length, final)
         states = jax.tree.map(lambda stack, leaf: stack.at[row].set(leaf), states, derivative.kept_of_carry(rest))
-        states, ys = derivative.all_outputs(params, length, carry, (states, ys), own, (mask, resets, fresh))
-        return (final, ys), (params, fresh, xs, states, own, mask, resets)
+        states, ys = derivative.all_outputs(params, length, carry, (states, ys), own, before, (mask, resets, fresh))
+        return (final, ys), (params, fresh, xs, states, own, before, mask, resets)
 
     def backward(self, saved, cotangents):
-        params, fresh, xs, states, own, mask, resets = saved
+        params, fresh, xs, states, own, before, mask, resets = saved
         dcarry, dys = cotangents
         derivative, length = self.derivative, len(jax.tree.leaves(xs)[0])
 
         def chunk(sums, inputs):
-            (dcarry, dfresh, dparams), (xs, own, mask, resets, dys, rows) = sums, inputs
+            (dcarry, dfresh, dparams), (xs, own, before, mask, resets, dys, rows) = sums, inputs
             around = jax.tree.map(lambda stack: lax.dynamic_slice_in_dim(stack, rows[0], len(rows) + 1), states)
             starts, after = _at(slice(-1), around), _at(slice(1, None), around)
             starts = masks.restart(resets, jax.tree.map(lambda leaf: leaf[None], fresh), starts)
             us, through_inputs = jax.vjp(self.project, params, xs)
-            (fixed, varying), work = derivative.factors(params, starts, us, after, own)
+            found, work = derivative.factors(params, starts, us, after, own, before)
+            fixed, varying = found
 
             def body(sums, inputs):
                 dcarry, dfresh, dread = sums
                 factor, valid, reset, dy = inputs
                 flowing = jax.tree.leaves((masks.zero_unless(valid, dcarry), masks.zero_unless(valid, dy)))
-                dmore, dstart, results = derivative.pull(work, flowing, (fixed, factor))
+                dmore, dstart, kept = derivative.pull(work, flowing, (fixed, factor))
                 if valid is not None:
                     dstart = _add(dstart, masks.zero_unless(~valid, dcarry))
                 if reset is not None:
                     dfresh = _add(dfresh, masks.zero_unless(reset, dstart))
                     dstart = masks.zero_unless(~reset, dstart)
-                return (dstart, dfresh, _add(dread, dmore)), results
+                return (dstart, dfresh, _add(dread, dmore)), kept
 
             first = dcarry, dfresh, work.nothing()
-            (dcarry, dfresh, dread), results = lax.scan(body, first, (varying, mask, resets, dys), reverse=True)
-            dus, drs = derivative.over_time(work, results)
+            (dcarry, dfresh, dread), stacks = lax.scan(body, first, (varying, mask, resets, dys), reverse=True)
+            dus, drs = derivative.over_time(work, stacks, found)
             dmore, dxs = through_inputs(_complete(dus, us))
             dmore = derivative.add_read(_add(dmore, self._through_products(params, starts, drs)), work.total(dread))
             return (dcarry, dfresh, _add(dparams, dmore)), without_integers(dxs)
 
         dfresh = None if resets is None else _zeros(dcarry)
         nothing_yet = dcarry, dfresh, _zeros(params)
-        inputs = xs, own, mask, resets, dys, jnp.arange(length)
+        inputs = xs, own, before, mask, resets, dys, jnp.arange(length)
         (dcarry, dfresh, dparams), dxs = in_chunks(chunk, self.steps, nothing_yet, inputs, reverse=True)
         return dparams, dcarry, _complete(dxs, xs), dfresh, None, None
 
@@ -157,7 +159,7 @@ class _Product:
         self.structure = jax.tree.structure(shape)
 
     def __call__(self, carry):
-        _, results = self.work(jax.tree.leaves(carry), (self.fixed, self.varying))
+        _, results, _ = self.work(jax.tree.leaves(carry), (self.fixed, self.varying))
         return jax.tree.unflatten(self.structure, results)
 
 

@@ -44,6 +44,16 @@ def path(jaxpr, known, wanted, allowed=CHEAP):
     return None if missing else equations[::-1]
 
 
+def that_follow(jaxpr, known):
+    """Variables that are computed of known ones alone, by the number."""
+    found: set = set()
+    for equation in jaxpr.eqns:
+        read = {v for v in equation.invars if not is_literal(v)}
+        if read and read <= known | found and _is_in(CHEAP, equation):
+            found |= set(equation.outvars)
+    return found
+
+
 def _is_in(allowed, equation):
     name = equation.primitive.name
     return name in allowed or (name in CALLS and all(_is_in(allowed, one) for one in inner(equation)[0].eqns))
