@@ -40,7 +40,7 @@ def in_chunks(run, steps, carry, inputs, *, reverse=False):
     return carry, results[0] if len(results) == 1 else jax.tree.map(lambda *y: jnp.concatenate(y), *results)
 
 
-def scan_into(step, carry, inputs, stacks, rows):
+def scan_into(step, carry, inputs, stacks, rows, *, reverse=False):
     """``lax.scan(step, carry, inputs)`` whose results are written into ``rows`` of ``stacks``, which are returned.
 
     A scan of scans would stack the results of each chunk, and then copy them into those of all. Rows are the same for all
@@ -59,4 +59,4 @@ def scan_into(step, carry, inputs, stacks, rows):
 
         return (carry, jax.tree.map(put, rows, stacks, results)), None
 
-    return lax.scan(write, (carry, stacks), (inputs, rows))[0]
+    return lax.scan(write, (carry, stacks), (inputs, rows), reverse=reverse)[0]

@@ -128,7 +128,10 @@ class _Hoisted:
                 return (dstart, dfresh, _add(dread, dmore)), kept
 
             first = dcarry, dfresh, work.nothing()
-            (dcarry, dfresh, dread), stacks = lax.scan(body, first, (varying, mask, resets, dys), reverse=True)
+            inputs = varying, mask, resets, dys
+            _, kept = jax.eval_shape(body, first, _at(0, inputs))
+            stacks = _stacks(len(rows), kept, _any_number(varying))
+            (dcarry, dfresh, dread), stacks = scan_into(body, first, inputs, stacks, jnp.arange(len(rows)), reverse=True)
             dus, drs = derivative.over_time(work, stacks, found)
             dmore, dxs = through_inputs(_complete(dus, us))
             dmore = derivative.add_read(_add(dmore, self._through_products(params, starts, drs)), work.total(dread))
@@ -176,9 +179,17 @@ def _zeros(tree):
     return jax.tree.map(jnp.zeros_like, tree)
 
 
-def _stacks(length, tree):
+def _stacks(length, tree, full_of=0):
     """Arrays that so many rows are written into."""
-    return jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), tree)
+    return jax.tree.map(lambda leaf: jnp.full((length, *leaf.shape), full_of, leaf.dtype), tree)
+
+
+def _any_number(tree):
+    """A number that is not known before these arrays.
+
+    Of all arrays full of zeros XLA makes one, which is kept from before the first of their loops until after the last.
+    """
+    return lax.stop_gradient(sum(jnp.sum(leaf.reshape(-1)[:1]) for leaf in jax.tree.leaves(tree)[:1]))
 
 
 def _at(rows, tree):
